@@ -1,0 +1,45 @@
+# All of it is in Python: `python3 -m alpamayo_ros.bootstrap --help` and `.venv/bin/alpamayo --help`.
+
+PYTHON ?= python3
+SECONDS = 15
+BAG =
+ARGS =
+
+RUFF = .venv/bin/ruff
+STYLE = --isolated --line-length 100 --target-version py310
+RULES = --select E,F,W,I,B,UP,SIM,RUF --ignore RUF001,RUF002,RUF003
+SOURCES = alpamayo_ros launch test rosbag_tests setup.py
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint clean
+
+help:
+	@echo "make setup             make .venv: ROS 2 Jazzy from PyPI and this package (no root)"
+	@echo "make demo              setup, then plan 15 s of driving: player, planner, recorder"
+	@echo "make demo BAG=drive    the same on a recording of yours (SECONDS=15)"
+	@echo "make test              setup, then every test (ARGS='-k sampling' to choose)"
+	@echo "make lint              ruff and mypy"
+	@echo "make clean             remove .venv and what builds and tests leave"
+	@echo "PYTHON=python3.12 chooses the Python that .venv is made of (3.10 to 3.13)"
+
+setup:
+	@$(PYTHON) -m alpamayo_ros.bootstrap setup
+
+setup-dev:
+	@$(PYTHON) -m alpamayo_ros.bootstrap setup --dev --quiet
+
+demo:
+	@$(PYTHON) -m alpamayo_ros.bootstrap setup --quiet
+	@.venv/bin/alpamayo demo --seconds $(SECONDS) $(if $(BAG),--bag "$(BAG)")
+
+test: setup-dev
+	.venv/bin/pytest $(ARGS)
+
+lint: setup-dev
+	$(RUFF) check $(STYLE) $(RULES) $(wildcard $(SOURCES))
+	$(RUFF) format --check $(STYLE) $(wildcard $(SOURCES))
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,65 @@
+"""`alpamayo …`: everything off the vehicle. One module of `commands/` a subcommand.
+
+Exit codes: 0 done, 1 the thing measured or checked failed, 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Optional, Sequence
+
+from alpamayo_ros.errors import UserError
+
+# name -> what it does, in the order of --help. The module is imported when its command is used,
+# so that one command never waits for another's libraries.
+COMMANDS = {
+    "demo": "play a drive through real nodes, score and draw the plans",
+    "replay": "plan on a recording at full speed, without ROS",
+    "world": "render drives of a generated world",
+    "bench": "measure ingest, latency and tick rate on this machine",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="alpamayo",
+        description="Alpamayo planners off the vehicle. On it: ros2 launch alpamayo_ros "
+        "planner.launch.py",
+        epilog="`alpamayo COMMAND --help` shows a command's options and an example.",
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=_listing())
+    return parser
+
+
+def _listing() -> str:
+    return "; ".join(f"{name}: {text}" for name, text in COMMANDS.items())
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one subcommand and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] not in COMMANDS:
+        _parser().parse_args(arguments[:1])  # prints help or the error, and exits
+    name = arguments[0]
+    command = importlib.import_module(f"alpamayo_ros.commands.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"alpamayo {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    options = parser.parse_args(arguments[1:])
+    try:
+        return int(command.run(options))
+    except UserError as error:
+        print(f"alpamayo {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"alpamayo {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

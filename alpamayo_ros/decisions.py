@@ -1,0 +1,78 @@
+"""The decision sets of the Chain of Causation, and the decisions that a trajectory shows.
+
+A trajectory tells what is done, not why: of the sets below only those are named from motion alone
+that motion alone can tell. The rest wait for a model that gives its reasons.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alpamayo_ros.types import Decisions, Plan
+
+LONGITUDINAL = (
+    "set-speed tracking",
+    "lead-obstacle following",
+    "speed adaptation",
+    "gap searching",
+    "acceleration for passing",
+    "yielding",
+    "stop for static constraints",
+    "none",
+)
+LATERAL = (
+    "lane keeping and centring",
+    "merge or split",
+    "in-lane nudge",
+    "out-of-lane nudge",
+    "lane change",
+    "pull-over",
+    "turn",
+    "lateral manoeuvre abort",
+    "none",
+)
+
+STANDSTILL_MPS = 0.3  # below it wheel odometry cannot tell rolling from standing
+SPEED_CHANGE_MPS = 1.0  # over 6.4 s; less is the ripple of holding a speed
+TURN_RAD = np.deg2rad(30)  # over 6.4 s; junction turns exceed it, road curves seldom do
+CURVE_RAD = np.deg2rad(5)
+
+
+def decisions_of(plan_speeds_mps: np.ndarray, headings_rad: np.ndarray) -> Decisions:
+    """Decisions from speeds (65,) and headings (64,) of one trajectory."""
+    first, last = float(plan_speeds_mps[0]), float(plan_speeds_mps[-1])
+    if last < STANDSTILL_MPS:
+        longitudinal = "none" if first < STANDSTILL_MPS else "stop for static constraints"
+    elif abs(last - first) > SPEED_CHANGE_MPS:
+        longitudinal = "speed adaptation"
+    else:
+        longitudinal = "set-speed tracking"
+    if max(first, last) < STANDSTILL_MPS:
+        return Decisions(longitudinal, "none")
+    turned = abs(float(np.unwrap(headings_rad)[-1]))
+    return Decisions(longitudinal, "turn" if turned > TURN_RAD else "lane keeping and centring")
+
+
+def describe(plan_speeds_mps: np.ndarray, headings_rad: np.ndarray) -> str:
+    """One sentence on what a trajectory does, e.g. "Slow from 8.1 to 4.0 m/s, curving left."."""
+    first, last = float(plan_speeds_mps[0]), float(plan_speeds_mps[-1])
+    turned = float(np.unwrap(headings_rad)[-1])
+    if max(first, last) < STANDSTILL_MPS:
+        return "Stand still."
+    if last < STANDSTILL_MPS:
+        motion = f"Slow from {first:.1f} m/s to a stop"
+    elif abs(last - first) > SPEED_CHANGE_MPS:
+        motion = f"{'Slow' if last < first else 'Speed up'} from {first:.1f} to {last:.1f} m/s"
+    else:
+        motion = f"Hold {last:.1f} m/s"
+    side = "left" if turned > 0 else "right"
+    if abs(turned) > TURN_RAD:
+        return f"{motion}, turning {side} by {abs(np.rad2deg(turned)):.0f} degrees."
+    if abs(turned) > CURVE_RAD:
+        return f"{motion}, curving {side}."
+    return f"{motion}, straight on."
+
+
+def check_known(plan: Plan) -> bool:
+    """Whether both decisions of a plan are in the sets."""
+    return plan.decisions.longitudinal in LONGITUDINAL and plan.decisions.lateral in LATERAL

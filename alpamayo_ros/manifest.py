@@ -1,0 +1,109 @@
+"""A model's manifest: what it is, what it needs, under which licence. YAML in models/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping
+
+import yaml
+
+from alpamayo_ros import resources
+from alpamayo_ros.errors import ModelError, UserError
+from alpamayo_ros.types import CAMERA_NAMES
+
+REQUIRED = ("name", "backend", "licence", "cameras")
+
+
+@dataclass(frozen=True, slots=True)
+class CameraRequirement:
+    """How many cameras a model takes, and which."""
+
+    minimum: int
+    maximum: int
+    allowed: tuple[str, ...]
+
+    def check(self, cameras: tuple[str, ...], model: str) -> None:
+        """Raises ModelError where the model cannot take these cameras."""
+        if not self.minimum <= len(cameras) <= self.maximum:
+            wanted = (
+                str(self.minimum)
+                if self.minimum == self.maximum
+                else f"{self.minimum} to {self.maximum}"
+            )
+            raise ModelError(
+                f"model {model} takes {wanted} cameras, {len(cameras)} are configured: "
+                f"{', '.join(cameras) or 'none'}"
+            )
+        unknown = [name for name in cameras if name not in self.allowed]
+        if unknown:
+            raise ModelError(
+                f"model {model} does not know camera {', '.join(unknown)}; it takes "
+                f"{', '.join(self.allowed)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a YAML file in models/ says of one model."""
+
+    name: str
+    backend: str  # key of backends.registry.BACKENDS
+    licence: str
+    cameras: CameraRequirement
+    takes_navigation: bool
+    options: Mapping[str, Any]  # the backend's own
+    path: Path  # relative file names in `options` start from its folder
+
+
+def load_manifest(model: str) -> Manifest:
+    """A manifest by model name (models/<name>.yaml) or by path. Raises ModelError."""
+    looks_like_path = "/" in model or model.endswith((".yaml", ".yml"))
+    try:
+        path = Path(model) if looks_like_path else resources.resource("models", f"{model}.yaml")
+        text = path.read_text()
+    except (OSError, UserError) as error:
+        raise ModelError(f"no model {model!r}: {_why(error)}. {_shipped()}") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ModelError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is no manifest: a mapping with {', '.join(REQUIRED)} is wanted")
+    missing = [key for key in REQUIRED if key not in content]
+    if missing:
+        raise ModelError(f"{path} lacks {', '.join(missing)}")
+    return Manifest(
+        name=str(content["name"]),
+        backend=str(content["backend"]),
+        licence=str(content["licence"]),
+        cameras=_cameras(content["cameras"], path),
+        takes_navigation=bool(content.get("takes_navigation", False)),
+        options=dict(content.get("options") or {}),
+        path=path,
+    )
+
+
+def _cameras(entry: Any, path: Path) -> CameraRequirement:
+    try:
+        allowed = tuple(entry.get("allowed", CAMERA_NAMES))
+        requirement = CameraRequirement(int(entry["minimum"]), int(entry["maximum"]), allowed)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: `cameras` wants integers `minimum` and `maximum` and optionally a list "
+            f"`allowed`, got {entry!r}"
+        ) from error
+    unknown = [name for name in allowed if name not in CAMERA_NAMES]
+    if unknown:
+        raise ModelError(f"{path}: unknown camera {', '.join(map(str, unknown))}")
+    return requirement
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _shipped() -> str:
+    folder = resources.resource("models")
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    return f"Shipped models: {', '.join(names)}; or give the path of a manifest."

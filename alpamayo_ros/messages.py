@@ -1,0 +1,282 @@
+"""Plans and rejections as the messages of `msg/`, whatever library the messages come from.
+
+The node builds rclpy messages and the offline replay rosbags' ones through the same functions: a
+`Make` builds a message from its type's name and all its fields, so both publish the same content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Protocol, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alpamayo_ros import geometry
+from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, Plan, PlannerSample, Pose3, Rejection
+
+WAYPOINT_STEP_NS = 100_000_000
+
+
+class Make(Protocol):
+    """`make("std_msgs/msg/Header", stamp=…, frame_id=…)`; every field must be given."""
+
+    def __call__(self, msgtype: str, /, **fields: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """One input's figures for the status message; see msg/SourceStatus.msg."""
+
+    name: str
+    topic: str
+    age_ms: float
+    transport_ms: float
+    rate_hz: float
+    received: int
+    rejected: int
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusContext:
+    """What a status says beside the tick itself."""
+
+    now_ns: int
+    sources: tuple[SourceReport, ...] = ()
+    plans_published: int = 0
+    ticks_rejected: int = 0
+    samples_dropped: int = 0
+    navigation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PathFrame:
+    """Where poses are expressed, and which frame they are poses of."""
+
+    frame_id: str
+    rig_frame_id: str
+    frame_from_rig_t0: Pose3
+
+
+def path_frame(sample: PlannerSample, rig_frame_id: str, in_odometry: bool) -> PathFrame:
+    """The odometry frame (right even when late) or the rig frame as it was at t0."""
+    if in_odometry:
+        return PathFrame(sample.odometry_frame_id, rig_frame_id, sample.odometry_from_rig_t0)
+    return PathFrame(rig_frame_id, rig_frame_id, geometry.identity_pose())
+
+
+def stamp(make: Make, stamp_ns: int) -> Any:
+    """builtin_interfaces/Time."""
+    return make(
+        "builtin_interfaces/msg/Time", sec=stamp_ns // NS_PER_S, nanosec=stamp_ns % NS_PER_S
+    )
+
+
+def header(make: Make, stamp_ns: int, frame_id: str) -> Any:
+    """std_msgs/Header."""
+    return make("std_msgs/msg/Header", stamp=stamp(make, stamp_ns), frame_id=frame_id)
+
+
+def poses(
+    make: Make,
+    xyz_in_rig_t0: NDArray[np.float64],
+    rot_in_rig_t0: NDArray[np.float64],
+    frame: PathFrame,
+) -> list[Any]:
+    """geometry_msgs/Pose for (n, 3) positions and (n, 3, 3) rotations."""
+    xyz = geometry.apply(frame.frame_from_rig_t0, xyz_in_rig_t0).tolist()
+    quaternions = geometry.rotation_to_quaternion(
+        frame.frame_from_rig_t0.rotation @ rot_in_rig_t0
+    ).tolist()
+    return [
+        make(
+            "geometry_msgs/msg/Pose",
+            position=make("geometry_msgs/msg/Point", x=x, y=y, z=z),
+            orientation=make("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
+        )
+        for (x, y, z), (qx, qy, qz, qw) in zip(xyz, quaternions)
+    ]
+
+
+def path(make: Make, plan: Plan, frame: PathFrame) -> Any:
+    """nav_msgs/Path: 64 poses; pose k is stamped t0 + (k + 1) * 0.1 s."""
+    return make(
+        "nav_msgs/msg/Path",
+        header=header(make, plan.t0_ns, frame.frame_id),
+        poses=[
+            make(
+                "geometry_msgs/msg/PoseStamped",
+                header=header(make, plan.t0_ns + (k + 1) * WAYPOINT_STEP_NS, frame.frame_id),
+                pose=pose,
+            )
+            for k, pose in enumerate(poses(make, plan.xyz_in_rig_t0, plan.rot_in_rig_t0, frame))
+        ],
+    )
+
+
+def trajectory(make: Make, plan: Plan, frame: PathFrame, sequence: int) -> Any:
+    """PlannedTrajectory: 65 points from t0 itself, with speeds."""
+    xyz = np.concatenate((np.zeros((1, 3)), plan.xyz_in_rig_t0))
+    rot = np.concatenate((np.eye(3)[None], plan.rot_in_rig_t0))
+    speeds = plan.speeds_mps.tolist()
+    # Step k leads to waypoint k; the last point has no step of its own and repeats its neighbour's.
+    steps = [*plan.action.tolist(), plan.action[-1].tolist()]
+    points = []
+    for k, pose in enumerate(poses(make, xyz, rot, frame)):
+        elapsed_ns = k * WAYPOINT_STEP_NS
+        points.append(
+            make(
+                "alpamayo_ros/msg/PlannedTrajectoryPoint",
+                time_from_start=make(
+                    "builtin_interfaces/msg/Duration",
+                    sec=elapsed_ns // NS_PER_S,
+                    nanosec=elapsed_ns % NS_PER_S,
+                ),
+                pose=pose,
+                velocity_mps=speeds[k],
+                acceleration_mps2=steps[k][0],
+                curvature_1pm=steps[k][1],
+                yaw_rate_rps=steps[k][1] * speeds[k],
+            )
+        )
+    assert len(points) == N_WAYPOINTS + 1
+    return make(
+        "alpamayo_ros/msg/PlannedTrajectory",
+        header=header(make, plan.t0_ns, frame.frame_id),
+        rig_frame_id=frame.rig_frame_id,
+        sequence=sequence,
+        source=plan.source,
+        model=plan.model,
+        points=points,
+    )
+
+
+def candidates(make: Make, plan: Plan, frame: PathFrame) -> Any:
+    """CandidateTrajectories: every sampled trajectory, the chosen one marked."""
+    return make(
+        "alpamayo_ros/msg/CandidateTrajectories",
+        header=header(make, plan.t0_ns, frame.frame_id),
+        candidates=[
+            make(
+                "alpamayo_ros/msg/CandidateTrajectory",
+                poses=poses(make, xyz, rot, frame),
+                chosen=bool(np.array_equal(xyz, plan.xyz_in_rig_t0)),
+            )
+            for xyz, rot in zip(plan.candidates_xyz_in_rig_t0, plan.candidates_rot_in_rig_t0)
+        ],
+    )
+
+
+def reasoning(make: Make, plan: Plan) -> Any:
+    """std_msgs/String: the text alone."""
+    return make("std_msgs/msg/String", data=plan.reasoning)
+
+
+def reasoning_trace(make: Make, plan: Plan, frame: PathFrame) -> Any:
+    """ReasoningTrace: the text, who wrote it, and the decisions."""
+    return make(
+        "alpamayo_ros/msg/ReasoningTrace",
+        header=header(make, plan.t0_ns, frame.frame_id),
+        text=plan.reasoning,
+        source=plan.reasoning_source.value,
+        longitudinal_decision=plan.decisions.longitudinal,
+        lateral_decision=plan.decisions.lateral,
+    )
+
+
+def planned_status(
+    make: Make,
+    plan: Plan,
+    sample: PlannerSample,
+    due_ns: int,
+    sequence: int,
+    licence: str,
+    latency_ms: float,
+    skew_ms: float,
+    stage_ms: Mapping[str, float],
+    context: StatusContext,
+) -> Any:
+    """PlannerStatus of a tick that was planned."""
+    fields = _status_fields(make, context, due_ns)
+    fields.update(
+        t0=stamp(make, plan.t0_ns),
+        outcome=0,
+        sequence=sequence,
+        model=plan.model,
+        model_licence=licence,
+        latency_ms=latency_ms,
+        data_age_ms=(context.now_ns - plan.t0_ns) / 1e6,
+        extrapolated_ms=sample.extrapolated_ms,
+        camera_skew_ms=skew_ms,
+        stages=[
+            make("alpamayo_ros/msg/StageTiming", stage=stage, duration_ms=float(duration))
+            for stage, duration in stage_ms.items()
+        ],
+    )
+    return make("alpamayo_ros/msg/PlannerStatus", **fields)
+
+
+def rejected_status(
+    make: Make, rejection: Rejection, model: str, licence: str, context: StatusContext
+) -> Any:
+    """PlannerStatus of a tick that could not be planned."""
+    fields = _status_fields(make, context, rejection.due_ns)
+    fields.update(
+        outcome=1,
+        reason=rejection.reason.value,
+        source=rejection.source,
+        value=float(rejection.value),
+        limit=float(rejection.limit),
+        unit=rejection.unit,
+        detail=str(rejection),
+        model=model,
+        model_licence=licence,
+    )
+    return make("alpamayo_ros/msg/PlannerStatus", **fields)
+
+
+def _status_fields(make: Make, context: StatusContext, due_ns: int) -> dict[str, Any]:
+    nan = float("nan")
+    return {
+        "header": header(make, context.now_ns, ""),
+        "due": stamp(make, due_ns),
+        "t0": stamp(make, 0),
+        "outcome": 1,
+        "sequence": 0,
+        "reason": "",
+        "source": "",
+        "value": nan,
+        "limit": nan,
+        "unit": "",
+        "detail": "",
+        "model": "",
+        "model_licence": "",
+        "latency_ms": nan,
+        "data_age_ms": nan,
+        "extrapolated_ms": 0.0,
+        "camera_skew_ms": nan,
+        "navigation": context.navigation,
+        "stages": [],
+        "sources": _sources(make, context.sources),
+        "plans_published": context.plans_published,
+        "ticks_rejected": context.ticks_rejected,
+        "samples_dropped": context.samples_dropped,
+    }
+
+
+def _sources(make: Make, reports: Sequence[SourceReport]) -> list[Any]:
+    return [
+        make(
+            "alpamayo_ros/msg/SourceStatus",
+            name=report.name,
+            topic=report.topic,
+            age_ms=report.age_ms,
+            transport_ms=report.transport_ms,
+            rate_hz=report.rate_hz,
+            received=report.received,
+            rejected=report.rejected,
+            last_error=report.last_error,
+        )
+        for report in reports
+    ]

@@ -1,0 +1,127 @@
+"""Odometry messages to ego poses of the rig. Takes any object with nav_msgs/Odometry's fields."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Optional, Union
+
+import numpy as np
+
+from alpamayo_ros import geometry
+from alpamayo_ros.types import NS_PER_S, EgoPose, Pose3, Rejection, RejectionReason
+
+
+def stamp_ns(stamp: Any) -> int:
+    """builtin_interfaces/Time to integer nanoseconds."""
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
+def ego_pose(message: Any, child_from_rig: Pose3) -> Union[EgoPose, Rejection]:
+    """The rig's pose and motion from the odometry of a frame rigidly mounted on it.
+
+    `child_from_rig` is the rig in the message's child frame (the identity where they are one).
+    The twist is in the child frame, as nav_msgs/Odometry defines it; at the rig's origin the
+    turning adds omega x lever.
+    """
+    position, orientation = message.pose.pose.position, message.pose.pose.orientation
+    linear, angular = message.twist.twist.linear, message.twist.twist.angular
+    translation = np.array([position.x, position.y, position.z])
+    quaternion = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
+    velocity = np.array([linear.x, linear.y, linear.z])
+    omega = np.array([angular.x, angular.y, angular.z])
+    for name, values in (
+        ("position", translation),
+        ("orientation", quaternion),
+        ("linear velocity", velocity),
+        ("angular velocity", omega),
+    ):
+        if not np.isfinite(values).all():
+            return Rejection(
+                RejectionReason.ODOMETRY_INVALID, "odometry", detail=f"{name} is not finite"
+            )
+    if not geometry.is_unit_quaternion(quaternion):
+        return Rejection(
+            RejectionReason.ODOMETRY_INVALID,
+            "odometry",
+            float(np.linalg.norm(quaternion)),
+            1.0,
+            detail="length of the orientation's quaternion",
+        )
+    odometry_from_child = geometry.pose_from_quaternion(translation, quaternion)
+    rig = geometry.compose(odometry_from_child, child_from_rig)
+    velocity_of_rig = velocity + np.cross(omega, child_from_rig.translation_m)
+    rig_from_child = child_from_rig.rotation.T
+    return EgoPose(
+        stamp_ns=stamp_ns(message.header.stamp),
+        position_m=rig.translation_m,
+        quaternion_xyzw=geometry.rotation_to_quaternion(rig.rotation),
+        speed_mps=float((rig_from_child @ velocity_of_rig)[0]),
+        yaw_rate_rps=float((rig_from_child @ omega)[2]),
+        frame_id=message.header.frame_id,
+    )
+
+
+class RigOffset:
+    """How an odometry's child frame relates to the rig: the same, by parameter, or by static TF."""
+
+    def __init__(self, rig_frame: str, offset: Optional[Pose3] = None) -> None:
+        self._rig_frame = rig_frame
+        self._by_parameter = offset  # child_from_rig
+        self._parents: dict[str, tuple[str, Pose3]] = {}  # child -> parent, parent_from_child
+
+    def add_static_transforms(self, message: Any) -> None:
+        """Take in a tf2_msgs/TFMessage of /tf_static."""
+        for entry in message.transforms:
+            t, q = entry.transform.translation, entry.transform.rotation
+            quaternion = np.array([q.x, q.y, q.z, q.w])
+            if not geometry.is_unit_quaternion(quaternion):
+                continue
+            parent_from_child = geometry.pose_from_quaternion([t.x, t.y, t.z], quaternion)
+            child, parent = _bare(entry.child_frame_id), _bare(entry.header.frame_id)
+            self._parents[child] = (parent, parent_from_child)
+
+    def child_from_rig(self, child_frame: str) -> Optional[Pose3]:
+        """The rig in `child_frame`; None where nothing relates the two.
+
+        The parameter wins over TF: who sets it knows of both. An empty child_frame_id is taken
+        for the rig only by parameter, since it names nothing.
+        """
+        if self._by_parameter is not None:
+            return self._by_parameter
+        child, rig = _bare(child_frame), _bare(self._rig_frame)
+        if child == rig:
+            return geometry.identity_pose()
+        to_child, to_rig = self._chain(child), self._chain(rig)
+        for ancestor, ancestor_from_child in to_child.items():
+            if ancestor in to_rig:
+                return geometry.compose(geometry.invert(ancestor_from_child), to_rig[ancestor])
+        return None
+
+    def explain(self, child_frame: str) -> str:
+        """Why `child_from_rig` has no answer, and what to do."""
+        return (
+            f"odometry's child_frame_id is {child_frame!r}, the rig frame {self._rig_frame!r}, and "
+            f"/tf_static does not relate them (it has {self._known()}). Publish the static "
+            "transform, or set parameter odometry_child_from_rig, or set rig_frame"
+        )
+
+    def _known(self) -> str:
+        edges = [f"{parent} -> {child}" for child, (parent, _) in sorted(self._parents.items())]
+        return ", ".join(edges) or "none"
+
+    def _chain(self, frame: str) -> Mapping[str, Pose3]:
+        """Every ancestor of a frame, itself first, with ancestor_from_frame."""
+        chain = {frame: geometry.identity_pose()}
+        current, pose = frame, geometry.identity_pose()
+        while current in self._parents:
+            parent, parent_from_current = self._parents[current]
+            if parent in chain:  # a loop in the tree
+                break
+            pose = geometry.compose(parent_from_current, pose)
+            chain[parent] = pose
+            current = parent
+        return chain
+
+
+def _bare(frame: str) -> str:
+    """TF2 frame names have no leading slash; recordings of old drivers do."""
+    return frame.lstrip("/")

@@ -1,0 +1,76 @@
+"""The one place that imports message_filters, cv_bridge and tf_transformations.
+
+A ROS installation has them and they are used there. The ROS 2 wheels of a plain machine lack
+them; `stand_ins` then does the same on rosbags-image, OpenCV and transforms3d.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alpamayo_ros.images import check_compressed
+from alpamayo_ros.ros import stand_ins
+from alpamayo_ros.types import ImageError
+
+try:
+    from message_filters import SimpleFilter, Subscriber
+except ImportError:
+    from alpamayo_ros.ros.stand_ins import SimpleFilter, Subscriber
+
+try:
+    from tf_transformations import euler_from_quaternion, quaternion_matrix
+except ImportError:
+    from alpamayo_ros.ros.stand_ins import euler_from_quaternion, quaternion_matrix
+
+try:
+    from cv_bridge import CvBridge
+
+    _BRIDGE: Any = CvBridge()
+except ImportError:
+    _BRIDGE = None
+
+__all__ = [
+    "SimpleFilter",
+    "Subscriber",
+    "compressed_to_rgb",
+    "euler_from_quaternion",
+    "image_to_rgb",
+    "origin",
+    "quaternion_matrix",
+]
+
+
+def origin() -> dict[str, str]:
+    """Which implementation serves each of the three, for diagnostics."""
+    own = stand_ins.__name__
+    return {
+        "message_filters": Subscriber.__module__,
+        "cv_bridge": "cv_bridge" if _BRIDGE is not None else own,
+        "tf_transformations": quaternion_matrix.__module__,
+    }
+
+
+def image_to_rgb(message: Any) -> NDArray[np.uint8]:
+    """sensor_msgs/Image to (H, W, 3) RGB. Raises ImageError."""
+    if _BRIDGE is None:
+        return stand_ins.image_to_rgb(message)
+    try:
+        return np.asarray(_BRIDGE.imgmsg_to_cv2(message, desired_encoding="rgb8"), dtype=np.uint8)
+    except Exception as error:  # CvBridgeError, and TypeError or ValueError from bad sizes
+        raise ImageError(f"{message.encoding} {message.width}x{message.height}: {error}") from error
+
+
+def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
+    """sensor_msgs/CompressedImage to (H, W, 3) RGB. Raises ImageError."""
+    if _BRIDGE is None:
+        return stand_ins.compressed_to_rgb(message)
+    check_compressed(message.data, message.format)  # OpenCV decodes a truncated JPEG in silence
+    try:
+        return np.asarray(
+            _BRIDGE.compressed_imgmsg_to_cv2(message, desired_encoding="rgb8"), dtype=np.uint8
+        )
+    except Exception as error:
+        raise ImageError(f"{message.format}: {error}") from error

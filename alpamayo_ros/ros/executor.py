@@ -1,0 +1,88 @@
+"""An executor that a slow transition cannot block, and a failing callback cannot end.
+
+rclpy's SingleThreadedExecutor handles a 30 s model load before anything else, get_state included;
+its MultiThreadedExecutor hands every message to a thread pool, which costs more than most
+callbacks here do. This one runs callbacks in the spinning thread and only what is declared slow
+in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import traceback
+from typing import Any, Callable
+
+from rclpy.executors import (
+    ExternalShutdownException,
+    ShutdownException,
+    SingleThreadedExecutor,
+    TimeoutException,
+)
+from rclpy.node import Node
+
+
+def guarded(node: Node, callback: Callable[..., None]) -> Callable[..., None]:
+    """`callback`, its exceptions logged instead of raised.
+
+    An exception that leaves a callback ends the node, or leaves its callback group locked.
+    """
+
+    @functools.wraps(callback)
+    def call(*args: Any) -> None:
+        try:
+            callback(*args)
+        except Exception:
+            node.get_logger().error(
+                f"{getattr(callback, '__name__', 'callback')} failed:\n{traceback.format_exc()}",
+                throttle_duration_sec=1.0,
+            )
+
+    return call
+
+
+class PlannerExecutor(SingleThreadedExecutor):
+    """Spins one thread; entities named slow run beside it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._slow: set[int] = set()
+        self._threads: list[threading.Thread] = []
+
+    def run_beside(self, entity: Any) -> None:
+        """Declare a subscription, service or timer slow."""
+        self._slow.add(id(entity))
+
+    def spin_once(self, timeout_sec: Any = None) -> None:
+        """Wait for one callback and run it, or have it run."""
+        try:
+            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
+        except (TimeoutException, ExternalShutdownException, ShutdownException):
+            return
+        if id(entity) not in self._slow:
+            handler()
+            self._log(handler)
+            return
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=self._run, args=(handler,), name="slow", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for what runs beside; False where it takes longer."""
+        for thread in self._threads:
+            thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, handler: Any) -> None:
+        handler()
+        self._log(handler)
+
+    def _log(self, handler: Any) -> None:
+        error = handler.exception() if handler.done() else None
+        if error is None:
+            return
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        for node in self.get_nodes():
+            node.get_logger().error(f"callback failed:\n{text}")
+            return

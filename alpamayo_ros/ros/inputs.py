@@ -1,0 +1,117 @@
+"""The planner's subscriptions, from a camera's topic to the synchroniser."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable
+
+from nav_msgs.msg import Odometry
+from rclpy.callback_groups import CallbackGroup
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from tf2_msgs.msg import TFMessage
+
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.messages import SourceReport
+from alpamayo_ros.odometry import RigOffset
+from alpamayo_ros.parameters import PlannerSettings
+from alpamayo_ros.pipeline import Pipeline
+from alpamayo_ros.ros import compat, topics
+from alpamayo_ros.ros.executor import guarded
+from alpamayo_ros.ros.ingest import COMPRESSED, RAW, PlannerSynchronizer
+from alpamayo_ros.ros.navigation import NavigationInput
+from alpamayo_ros.sources import Source
+
+CAMERA_DEPTH = 10  # 1/3 s at 30 Hz: more would only be old by the time it is read
+ODOMETRY_DEPTH = 200  # 1 s at 200 Hz
+
+
+class PlannerInputs:
+    """Everything subscribed to between configure and cleanup."""
+
+    def __init__(
+        self,
+        node: Node,
+        settings: PlannerSettings,
+        pipeline: Pipeline,
+        rig_offset: RigOffset,
+        now_ns: Callable[[], int],
+        group: CallbackGroup,
+        on_tick: Callable[[Any], None],
+    ) -> None:
+        self._node, self._rig_offset = node, rig_offset
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._sources = {
+            camera.name: Source(camera.name, node.resolve_topic_name(camera.topic))
+            for camera in settings.cameras
+        }
+        odometry_topic = node.resolve_topic_name(settings.odometry_topic)
+        self._sources["odometry"] = Source("odometry", odometry_topic)
+        self.synchronizer = PlannerSynchronizer(
+            pipeline, self._sources, rig_offset, now_ns, self._decoders, settings.resize_policy
+        )
+        self.synchronizer.registerCallback(on_tick)
+        self.navigation = NavigationInput(node, settings.navigation_timeout_s, now_ns, group)
+        self._subscribers: list[compat.Subscriber] = []
+        self._static_tf = node.create_subscription(
+            TFMessage,
+            "/tf_static",
+            guarded(node, rig_offset.add_static_transforms),
+            topics.reliable_qos(latched=True),
+            callback_group=group,
+        )
+        self._subscribe(settings, group)
+
+    def _subscribe(self, settings: PlannerSettings, group: CallbackGroup) -> None:
+        for camera in settings.cameras:
+            message_type = topics.image_type(self._node, camera)
+            subscriber = self._subscriber(message_type, camera.topic, CAMERA_DEPTH, group)
+            reader = RAW if message_type is Image else COMPRESSED
+            self.synchronizer.connect_camera(subscriber, camera, reader)
+        odometry = self._subscriber(Odometry, settings.odometry_topic, ODOMETRY_DEPTH, group)
+        self.synchronizer.connect_odometry(odometry, settings.odometry_stamp_offset_ns)
+
+    def _subscriber(
+        self, message_type: type, topic: str, depth: int, group: CallbackGroup
+    ) -> compat.Subscriber:
+        subscriber = compat.Subscriber(
+            self._node,
+            message_type,
+            topic,
+            qos_profile=topics.sensor_qos(depth),
+            callback_group=group,
+            qos_overriding_options=topics.overridable(),
+        )
+        # The filter's callback is the subscription's: guard it there, once for all behind it.
+        subscriber.sub.callback = guarded(self._node, subscriber.sub.callback)
+        self._subscribers.append(subscriber)
+        return subscriber
+
+    def await_odometry_frame(self, wait_s: float) -> None:
+        """Wait for a first odometry and raise UserError if its frame cannot be related to the rig.
+
+        Without odometry within `wait_s` there is nothing to check yet; ticks will say so.
+        """
+        deadline = time.monotonic() + wait_s
+        while True:
+            child = self.synchronizer.odometry_child_frame
+            if child is not None and self._rig_offset.child_from_rig(child) is not None:
+                return
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.01)
+        if child is not None:
+            raise UserError(self._rig_offset.explain(child))
+
+    def reports(self, now_ns: int) -> tuple[SourceReport, ...]:
+        """Figures of every input."""
+        return tuple(source.report(now_ns) for source in self._sources.values())
+
+    def close(self) -> None:
+        """End the subscriptions and the decoders."""
+        for subscriber in self._subscribers:
+            self._node.destroy_subscription(subscriber.sub)
+        self._node.destroy_subscription(self._static_tf)
+        self.navigation.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)

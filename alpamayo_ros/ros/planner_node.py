@@ -1,0 +1,303 @@
+"""planner_node: four cameras and odometry in, a stamped path out. A lifecycle node.
+
+configure loads the model and subscribes, activate plans, deactivate stops publishing, cleanup
+gives everything back. See README.md for topics and parameters.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from typing import Any, Deque, Optional
+
+import cv2
+from lifecycle_msgs.msg import State, Transition
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+
+from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.backends.registry import create_backend
+from alpamayo_ros.errors import ModelError
+from alpamayo_ros.messages import StatusContext
+from alpamayo_ros.odometry import RigOffset
+from alpamayo_ros.parameters import PlannerSettings, settings_from
+from alpamayo_ros.pipeline import BACKWARD_JUMP_NS, FORWARD_JUMP_NS, Pipeline
+from alpamayo_ros.ros import compat, diagnostics
+from alpamayo_ros.ros.declared import DeclaredParameters
+from alpamayo_ros.ros.executor import PlannerExecutor, guarded
+from alpamayo_ros.ros.inputs import PlannerInputs
+from alpamayo_ros.ros.lifecycle import SafeLifecycleNode
+from alpamayo_ros.ros.outputs import PlannerOutputs
+from alpamayo_ros.ros.process import run_node
+from alpamayo_ros.sampling import Selection
+from alpamayo_ros.types import Rejection, RejectionReason
+from alpamayo_ros.worker import InferenceWorker, Outcome
+
+DEADLINE_CHECK_S = 0.02  # how late a missed deadline may be noticed
+DIAGNOSTICS_PERIOD_S = 1.0
+
+
+class PlannerNode(SafeLifecycleNode):
+    """Wires inputs, pipeline, worker and outputs together."""
+
+    def __init__(self, executor: PlannerExecutor, name: str = "planner", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        executor.run_beside(self.change_state_service)
+        executor.add_node(self)
+        cv2.setNumThreads(1)  # frames are decoded in parallel; each by one thread
+        self.parameters = DeclaredParameters(self, self._parameter_overrides)
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._settings: Optional[PlannerSettings] = None
+        self._backend: Optional[PlannerBackend] = None
+        self._pipeline: Optional[Pipeline] = None
+        self._inputs: Optional[PlannerInputs] = None
+        self._outputs: Optional[PlannerOutputs] = None
+        self._worker: Optional[InferenceWorker] = None
+        self._outcomes: Deque[Outcome] = deque()
+        self._last_rejection: Optional[Rejection] = None
+        self._last_plan_steady_s = float("-inf")
+        self._dropped = 0
+        # Plans come from the worker's thread; publishing belongs to the executor's.
+        self._plan_ready = self.create_guard_condition(
+            guarded(self, self._publish_outcomes), callback_group=self._group
+        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = diagnostics.Diagnostics(self, hardware_id="alpamayo_planner")
+        self.create_timer(
+            DIAGNOSTICS_PERIOD_S,
+            guarded(self, self._publish_diagnostics),
+            callback_group=self._group,
+            clock=steady,
+        )
+        # Deadlines are in ROS time, but looked at in steady time: a paused clock moves neither.
+        self.create_timer(
+            DEADLINE_CHECK_S, guarded(self, self._check), callback_group=self._group, clock=steady
+        )
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=Duration(nanoseconds=FORWARD_JUMP_NS),
+                min_backward=Duration(nanoseconds=-BACKWARD_JUMP_NS),
+                on_clock_change=True,
+            ),
+            post_callback=self._on_clock_jump,
+        )
+
+    def now_ns(self) -> int:
+        """ROS time; 0 before the first /clock where time is simulated."""
+        return int(self.get_clock().now().nanoseconds)
+
+    def autostart(self) -> None:
+        """Configure and activate, if parameter `autostart` says so."""
+        if self.parameters.values()["autostart"] is True:
+            if self.request(Transition.TRANSITION_CONFIGURE):
+                self.request(Transition.TRANSITION_ACTIVATE)
+
+    # ---- transitions -------------------------------------------------------------------------
+
+    def configure_node(self) -> None:
+        """Check parameters, load the model, subscribe, check odometry's frame."""
+        settings = settings_from(self.parameters.values())
+        backend = create_backend(settings.model, settings.backend)
+        cameras = tuple(camera.name for camera in settings.cameras)
+        backend.manifest.cameras.check(cameras, backend.manifest.name)
+        started = time.monotonic()
+        backend.load()
+        backend.warm_up()
+        self._backend, self._settings = backend, settings
+        self._pipeline = Pipeline(settings.pipeline)
+        self._outputs = PlannerOutputs(self)
+        rig_offset = RigOffset(settings.rig_frame, settings.odometry_child_from_rig)
+        self._inputs = PlannerInputs(
+            self, settings, self._pipeline, rig_offset, self.now_ns, self._group, self._on_tick
+        )
+        self._worker = InferenceWorker(backend, self._on_outcome)
+        self._inputs.await_odometry_frame(settings.configure_odometry_wait_s)
+        self.get_logger().info(
+            f"configured: model {backend.manifest.name} ({backend.manifest.licence}) in "
+            f"{time.monotonic() - started:.1f} s, cameras {', '.join(cameras)}"
+        )
+
+    def activate_node(self) -> None:
+        """Start ticking."""
+        assert self._pipeline is not None
+        self._outcomes.clear()
+        self._last_rejection = None
+        self._pipeline.start(self.now_ns())
+
+    def deactivate_node(self) -> None:
+        """Stop ticking; a plan still in the making is thrown away."""
+        if self._pipeline is not None and self._worker is not None and self._outputs is not None:
+            self._pipeline.stop()
+            self._worker.clear()
+            self._outputs.clear_markers()
+
+    def cleanup_node(self) -> None:
+        """Unsubscribe, end the worker, free the model."""
+        inputs, self._inputs = self._inputs, None
+        worker, self._worker = self._worker, None
+        outputs, self._outputs = self._outputs, None
+        backend, self._backend = self._backend, None
+        self._pipeline = None
+        if inputs is not None:
+            inputs.close()
+        if worker is not None and not worker.close():
+            raise ModelError("the model did not finish its plan within 2 s; it is left behind")
+        if outputs is not None:
+            outputs.close()
+        if backend is not None:
+            backend.close()
+
+    # ---- ticks -------------------------------------------------------------------------------
+
+    def _on_tick(self, tick: Any) -> None:
+        """A selection goes to the worker, a rejection out at once."""
+        worker, inputs = self._worker, self._inputs
+        if worker is None or inputs is None or self.state_id != State.PRIMARY_STATE_ACTIVE:
+            return
+        if isinstance(tick, Rejection):
+            self._reject(tick)
+            return
+        assert isinstance(tick, Selection)
+        assert self._backend is not None
+        navigation = inputs.navigation.current()
+        if not self._backend.manifest.takes_navigation:
+            navigation = None
+        dropped = worker.submit(replace(tick, navigation=navigation))
+        if dropped is not None:
+            self._dropped += 1
+            self._reject(
+                Rejection(
+                    RejectionReason.PLANNER_BUSY,
+                    "planner",
+                    due_ns=dropped.due_ns,
+                    detail="a newer sample took its place while the model was at work",
+                )
+            )
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._plan_ready.trigger()
+
+    def _publish_outcomes(self) -> None:
+        while self._outcomes:
+            outcome = self._outcomes.popleft()
+            outputs, backend, settings = self._outputs, self._backend, self._settings
+            if self.state_id != State.PRIMARY_STATE_ACTIVE or outputs is None or backend is None:
+                continue
+            if outcome.unreadable is not None and self._pipeline is not None:
+                self._pipeline.discard(outcome.unreadable.slot)
+            if outcome.rejection is not None:
+                self._reject(outcome.rejection)
+                continue
+            assert settings is not None
+            outputs.publish_plan(
+                outcome,
+                settings.rig_frame,
+                settings.path_in_odometry,
+                backend.manifest.licence,
+                self._status_context(),
+            )
+            self._last_plan_steady_s = time.monotonic()
+            self._last_rejection = None
+
+    def _reject(self, rejection: Rejection) -> None:
+        if self._outputs is None or self._backend is None:
+            return
+        manifest = self._backend.manifest
+        self._outputs.publish_rejection(
+            rejection, manifest.name, manifest.licence, self._status_context()
+        )
+        self._last_rejection = rejection
+        self.get_logger().warning(f"no plan: {rejection}", throttle_duration_sec=1.0)
+
+    def _status_context(self) -> StatusContext:
+        now_ns = self.now_ns()
+        outputs, inputs = self._outputs, self._inputs
+        return StatusContext(
+            now_ns=now_ns,
+            sources=inputs.reports(now_ns) if inputs is not None else (),
+            plans_published=outputs.plans if outputs is not None else 0,
+            ticks_rejected=outputs.rejected if outputs is not None else 0,
+            samples_dropped=self._dropped,
+            navigation=(inputs.navigation.current() or "") if inputs is not None else "",
+        )
+
+    def _check(self) -> None:
+        """Notice deadlines while no message comes."""
+        inputs = self._inputs
+        if inputs is not None and self.state_id == State.PRIMARY_STATE_ACTIVE:
+            inputs.synchronizer.poll(time.monotonic_ns(), self.now_ns())
+        self._publish_diagnostics(only_if_changed=True)
+
+    def _on_clock_jump(self, jump: Any) -> None:
+        pipeline, now_ns, by_ns = self._pipeline, self.now_ns(), int(jump.delta.nanoseconds)
+        # From 0 to the first /clock is a start, not a jump.
+        if pipeline is not None and now_ns != by_ns:
+            pipeline.clock_jumped(now_ns, by_ns)
+
+    # ---- diagnostics -------------------------------------------------------------------------
+
+    def _publish_diagnostics(self, only_if_changed: bool = False) -> None:
+        make = self._diagnostics.status
+        active = self.state_id == State.PRIMARY_STATE_ACTIVE
+        statuses = [
+            make(
+                "lifecycle",
+                diagnostics.ERROR if self.last_error else diagnostics.OK,
+                self.last_error or self.state_label,
+                [("state", self.state_label), *compat.origin().items()],
+            )
+        ]
+        if active:
+            statuses.append(self._planning_status())
+        inputs = self._inputs
+        if inputs is not None:
+            statuses.extend(
+                self._diagnostics.source(report) for report in inputs.reports(self.now_ns())
+            )
+        self._diagnostics.publish(statuses, only_if_changed)
+
+    def _planning_status(self) -> Any:
+        silent_s = time.monotonic() - self._last_plan_steady_s
+        rejection, outputs = self._last_rejection, self._outputs
+        level, text = diagnostics.OK, "planning"
+        if rejection is not None:
+            level, text = diagnostics.ERROR, str(rejection)
+        elif silent_s > 1.0:
+            # Nothing refused and nothing planned: time stands still, or nothing was due yet.
+            level, text = diagnostics.WARN, "no tick due; is /clock paused?"
+        return self._diagnostics.status(
+            "planning",
+            level,
+            text,
+            [
+                ("plans_published", outputs.plans if outputs is not None else 0),
+                ("ticks_rejected", outputs.rejected if outputs is not None else 0),
+                ("samples_dropped", self._dropped),
+                ("seconds_since_plan", silent_s),
+            ],
+        )
+
+
+def main() -> int:
+    """Run until SIGINT or SIGTERM; exit code 0."""
+
+    def build(executor: PlannerExecutor) -> PlannerNode:
+        node = PlannerNode(executor)
+        threading.Thread(target=node.autostart, name="autostart", daemon=True).start()
+        return node
+
+    def shut_down(node: PlannerNode) -> None:
+        if node.state_id == State.PRIMARY_STATE_ACTIVE:
+            node.request(Transition.TRANSITION_DEACTIVATE)
+        if node.state_id == State.PRIMARY_STATE_INACTIVE:
+            node.request(Transition.TRANSITION_CLEANUP)
+
+    return run_node(build, shut_down)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,52 @@
+"""Start, spin and end one node's process, with SIGTERM handled in the right order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any, Callable, TypeVar
+
+import rclpy
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from alpamayo_ros.ros.executor import PlannerExecutor
+
+NodeType = TypeVar("NodeType", bound=Node)
+SPIN_TIMEOUT_S = 0.1  # a signal is acted upon within
+JOIN_TIMEOUT_S = 2.0  # launch kills five seconds after SIGTERM
+
+
+def run_node(
+    build: Callable[[PlannerExecutor], NodeType],
+    shut_down: Callable[[NodeType], None] = lambda node: None,
+    finished: Callable[[NodeType], bool] = lambda node: False,
+) -> int:
+    """Build a node, spin it until a signal or `finished`, shut it down; exit code 0.
+
+    rclpy's own handlers invalidate the context before anything else sees the signal, and then
+    nothing can be published, deactivated or destroyed any more. So they are not installed.
+    """
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: Any) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    executor = PlannerExecutor()
+    node = build(executor)
+    if node.executor is None:
+        executor.add_node(node)
+    try:
+        while not stop.is_set() and not finished(node):
+            executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+    finally:
+        shut_down(node)
+        executor.join(JOIN_TIMEOUT_S)
+        executor.remove_node(node)
+        node.destroy_node()
+        executor.shutdown(timeout_sec=JOIN_TIMEOUT_S)
+        rclpy.try_shutdown()
+    return 0

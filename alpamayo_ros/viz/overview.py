@@ -1,0 +1,304 @@
+"""One picture of a drive: plans on the front camera, from above, and the speed.
+
+Plain arrays in, pixels out; no ROS. Orange is what the vehicle did, everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from alpamayo_ros.viz import canvas as draw
+from alpamayo_ros.viz.projection import CameraModel, project_polygon, project_polyline
+
+Array = NDArray[np.float64]
+Rgb = NDArray[np.uint8]
+
+VEHICLE_WIDTH_M = 1.8
+MAX_PANELS = 3
+_MARGIN, _GAP = 32, 16
+_STANDS_M = 0.5  # a planned path shorter than this has no direction to draw
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewInstant:
+    """One planned instant with its front camera image."""
+
+    image_rgb: Rgb  # (H, W, 3)
+    path_xyz_in_rig_t0: Array  # (64, 3) m
+    caption: str
+    time_s: float  # on the drive's clock
+    camera: Optional[CameraModel] = None  # None: no camera_info, the path is not drawn
+    future_xyz_in_rig_t0: Optional[Array] = None  # (n, 3) m, what the vehicle then did
+
+
+@dataclass(frozen=True, slots=True)
+class DriveOverview:
+    """The drive from above, in the odometry frame; times on one clock, e.g. since the first pose."""
+
+    times_s: Array  # (n,)
+    positions_m: Array  # (n, 3)
+    speeds_mps: Array  # (n,)
+    plan_times_s: Array  # (m,) t0 of each plan
+    plans_xyz_in_odometry: Array  # (m, 64, 3)
+    rejection_times_s: Array  # (r,) ticks without a plan; may be empty
+
+
+def draw_overview(
+    instants: Sequence[OverviewInstant],
+    drive: DriveOverview,
+    *,
+    title: str,
+    subtitle: str = "",
+    every: Optional[int] = None,
+    width: int = 1600,
+) -> Rgb:
+    """(H, width, 3): up to three camera panels, the drive from above, the speed.
+
+    `every`: draw each k-th plan from above; by default as many as can be told apart (about 40).
+    """
+    shown = list(instants)[:MAX_PANELS]
+    inner = width - 2 * _MARGIN
+    rows = [_header(title, subtitle, inner)]
+    if shown:
+        rows.append(_camera_row(shown, inner))
+    rows.append(_bird_view(drive, shown, every, inner))
+    rows.append(_speed_strip(drive, shown, inner))
+    gap = draw.blank(_GAP, inner)
+    stacked = np.vstack([part for row in rows for part in (row, gap)])
+    return cv2.copyMakeBorder(  # type: ignore[return-value]
+        stacked, _MARGIN, _MARGIN - _GAP, _MARGIN, _MARGIN, cv2.BORDER_CONSTANT, value=draw.PAPER
+    )
+
+
+def _header(title: str, subtitle: str, width: int) -> Rgb:
+    row = draw.blank(64, width)
+    draw.text(row, (0, 22), title, 17, weight=1.25)
+    draw.text(row, (0, 52), subtitle, 10.5, draw.MUTED)
+    return row
+
+
+# --- cameras ---
+
+
+def _camera_row(instants: Sequence[OverviewInstant], width: int) -> Rgb:
+    """The panels side by side, as high as the highest of them."""
+    each = (width - _GAP * (len(instants) - 1)) // len(instants)
+    panels = [_camera_panel(instant, k + 1, each) for k, instant in enumerate(instants)]
+    height = max(panel.shape[0] for panel in panels)
+    row = draw.blank(height, width)
+    for k, panel in enumerate(panels):
+        left = k * (each + _GAP)
+        row[: panel.shape[0], left : left + each] = panel
+    return row
+
+
+def _camera_panel(instant: OverviewInstant, number: int, width: int) -> Rgb:
+    """One image with the plan as a ribbon, the recorded future as a line, a caption below."""
+    image = np.asarray(instant.image_rgb)
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    shrinks = width < image.shape[1]
+    picture = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+    if instant.camera is None:
+        note = "no camera_info: path not drawn"
+        length = draw.text_width(note, 9.5) + 24
+        draw.box(picture, (width - length - 10, height - 38), (length, 28), draw.INK, 0.72)
+        draw.text(picture, (width - length + 2, height - 19), note, 9.5, draw.WHITE)
+    else:
+        camera = instant.camera.resized(width, height)
+        draw_path(picture, camera, instant.path_xyz_in_rig_t0, instant.future_xyz_in_rig_t0)
+    draw.badge(picture, (22, 22), str(number), radius=12)
+    caption = draw.blank(34, width)
+    draw.text(caption, (0, 22), instant.caption, 10.5, draw.MUTED)
+    return np.vstack([picture, caption])
+
+
+def draw_path(
+    picture: Rgb, camera: CameraModel, path_xyz: Array, future_xyz: Optional[Array] = None
+) -> None:
+    """Draw a planned path as a vehicle-wide ribbon and the recorded future as a line, in place.
+
+    Both (n, 3) m in the rig frame at t0, on the ground where the rig's origin is. The ribbon has
+    a rung each second. A plan to stand is a bar in front of the vehicle.
+    """
+    line = np.vstack([np.zeros(3), np.asarray(path_xyz, dtype=np.float64)])
+    length = float(np.linalg.norm(np.diff(line[:, :2], axis=0), axis=1).sum())
+    stands = length < _STANDS_M
+    if stands:
+        line = np.array([[4.0, 0.0, 0.0], [4.4, 0.0, 0.0]])
+    left, right = _edges(line, VEHICLE_WIDTH_M / 2)
+    quads = [
+        project_polygon(camera, np.stack([left[k], left[k + 1], right[k + 1], right[k]]))
+        for k in range(len(line) - 1)
+    ]
+    draw.polygons(picture, quads, draw.VERMILION if stands else draw.SKY, 0.85 if stands else 0.42)
+    for edge in (left, right):
+        for piece in project_polyline(camera, edge):
+            draw.polyline(picture, piece, draw.WHITE, 1)
+    for k in range(10, len(line) if not stands else 0, 10):
+        for piece in project_polyline(camera, np.stack([left[k], right[k]])):
+            draw.polyline(picture, piece, draw.WHITE, 1)
+    if future_xyz is not None:
+        for piece in project_polyline(camera, np.vstack([np.zeros(3), future_xyz])):
+            draw.polyline(picture, piece, draw.ORANGE, 2)
+
+
+def _edges(line: Array, half_width_m: float) -> tuple[Array, Array]:
+    """(n, 3) left and right of a line (n, 3), at right angles to it in x and y."""
+    direction = np.gradient(line[:, :2], axis=0)
+    length = np.linalg.norm(direction, axis=1, keepdims=True)
+    # A standing stretch has no direction of its own: it keeps the last one.
+    moving = np.flatnonzero(length[:, 0] > 1e-3)
+    if not len(moving):
+        direction[:] = (1.0, 0.0)
+    else:
+        nearest = moving[np.clip(np.searchsorted(moving, np.arange(len(line)), "right") - 1, 0, None)]
+        direction = direction[nearest] / length[nearest]
+    normal = np.stack([-direction[:, 1], direction[:, 0], np.zeros(len(line))], axis=1)
+    return line + half_width_m * normal, line - half_width_m * normal
+
+
+# --- from above ---
+
+
+def _bird_view(
+    drive: DriveOverview, instants: Sequence[OverviewInstant], every: Optional[int], width: int
+) -> Rgb:
+    """The whole drive, turned so that its longest extent lies across the picture."""
+    plans = np.asarray(drive.plans_xyz_in_odometry, dtype=np.float64)
+    step = every or max(1, -(-len(plans) // 40))
+    chosen = np.arange(0, len(plans), step)
+    track = np.asarray(drive.positions_m, dtype=np.float64)[:, :2]
+    turn = _turn(track)
+    flat = np.vstack([track, plans[chosen][..., :2].reshape(-1, 2)]) @ turn.T
+    low, high = flat.min(axis=0), flat.max(axis=0)
+    extent = np.maximum(high - low, (20.0, 8.0))
+    top, side = 66, 48
+    scale = min((width - 2 * side) / extent[0], 560 / extent[1])
+    height = int(np.clip(extent[1] * scale, 90, 560)) + top + 64
+    centre = np.array([width / 2, top + (height - top - 64) / 2])
+    middle = (low + high) / 2
+
+    def to_pixels(xy: Array) -> Array:
+        flipped = (np.asarray(xy)[..., :2] @ turn.T - middle) * (scale, -scale)
+        return np.asarray(flipped + centre)
+
+    row = draw.blank(height, width, draw.WHITE)
+    cv2.rectangle(row, (0, 0), (width - 1, height - 1), draw.FAINT, 1)
+    draw.polyline(row, to_pixels(track), draw.ORANGE, 7)
+    span = _span(drive)
+    shares = (drive.plan_times_s[chosen] - span[0]) / (span[1] - span[0])
+    for index, colour in zip(chosen, draw.sequential(shares)):
+        path = to_pixels(plans[index])
+        draw.polyline(row, path, colour, 1)
+        draw.dot(row, path[-1], 1.5, colour, colour)
+    for k, instant in enumerate(instants):
+        at = to_pixels(_position_at(drive, instant.time_s))
+        draw.badge(row, at + (0, -22), str(k + 1))
+        draw.dot(row, at, 4, draw.INK)
+    _legend(row, span, len(chosen), len(plans))
+    _scale_bar(row, scale)
+    return row
+
+
+def _turn(track: Array) -> Array:
+    """(2, 2) rotation that lays the drive's long axis along x, from left to right."""
+    spread = track - track.mean(axis=0)
+    _, values, axes = np.linalg.svd(spread, full_matrices=False)
+    if values[0] < 1.0:  # standing: any direction will do
+        return np.eye(2)
+    along = axes[0] if (track[-1] - track[0]) @ axes[0] >= 0 else -axes[0]
+    return np.array([along, [-along[1], along[0]]])
+
+
+def _span(drive: DriveOverview) -> tuple[float, float]:
+    times = np.concatenate([drive.times_s, drive.plan_times_s])
+    return float(times.min()), float(max(times.max(), times.min() + 1e-3))
+
+
+def _position_at(drive: DriveOverview, time_s: float) -> Array:
+    return np.array([np.interp(time_s, drive.times_s, drive.positions_m[:, k]) for k in range(3)])
+
+
+def _legend(row: Rgb, span: tuple[float, float], drawn: int, total: int) -> None:
+    x, y = 20.0, 30.0
+    draw.text(row, (x, y), "From above", 12, weight=1.15)
+    x += draw.text_width("From above", 12) + 34
+    draw.polyline(row, [(x, y - 5), (x + 30, y - 5)], draw.ORANGE, 7)
+    draw.text(row, (x + 42, y), "driven", 10, draw.MUTED)
+    x += 42 + draw.text_width("driven", 10) + 30
+    for k, colour in enumerate(draw.sequential(np.linspace(0, 1, 60))):
+        draw.polyline(row, [(x + 2 * k, y - 5), (x + 2 * k + 2, y - 5)], colour, 3)
+    which = "planned" if drawn == total else f"planned ({drawn} of {total} shown)"
+    words = f"{which}, by t0: {span[0]:.0f} to {span[1]:.0f} s; each 6.4 s long"
+    draw.text(row, (x + 134, y), words, 10, draw.MUTED)
+
+
+def _scale_bar(row: Rgb, pixels_per_m: float) -> None:
+    """A round number of metres, about 140 pixels long, at the bottom left."""
+    rounds = np.array([m * 10.0**e for e in range(0, 5) for m in (1, 2, 5)])
+    metres = float(rounds[np.argmin(np.abs(rounds * pixels_per_m - 140))])
+    x, y, length = 20.0, row.shape[0] - 20.0, metres * pixels_per_m
+    draw.polyline(row, [(x, y - 5), (x, y), (x + length, y), (x + length, y - 5)], draw.INK, 2)
+    draw.text(row, (x + length + 10, y + 2), f"{metres:.0f} m", 9.5, draw.MUTED)
+
+
+# --- speed ---
+
+
+def _speed_strip(drive: DriveOverview, instants: Sequence[OverviewInstant], width: int) -> Rgb:
+    """Speed over time; a tick below for each plan, a vermilion one for each rejected tick."""
+    height, left, right, top, bottom = 150, 64, 20, 40, 46
+    row = draw.blank(height, width, draw.WHITE)
+    cv2.rectangle(row, (0, 0), (width - 1, height - 1), draw.FAINT, 1)
+    draw.text(row, (20, 26), "Speed", 12, weight=1.15)
+    start, end = _span(drive)
+    speeds = np.asarray(drive.speeds_mps, dtype=np.float64)
+    low = min(0.0, float(speeds.min()))
+    ceiling = max(5.0, 5.0 * np.ceil(float(speeds.max()) / 5.0))
+
+    def x_of(time: Array) -> Array:
+        return left + (np.asarray(time) - start) / (end - start) * (width - left - right)
+
+    def y_of(speed: Array) -> Array:
+        share = (np.asarray(speed) - low) / (ceiling - low)
+        return height - bottom - share * (height - top - bottom)
+
+    for level in (0.0, ceiling):
+        y = float(y_of(np.array(level)))
+        draw.polyline(row, [(left, y), (width - right, y)], draw.FAINT, 1)
+        draw.text(row, (left - 10, y + 4), f"{level:.0f}", 9, draw.MUTED, align="right")
+    line = np.stack([x_of(drive.times_s), y_of(speeds)], axis=1)
+    draw.polyline(row, line, draw.ORANGE, 2)
+    for k, instant in enumerate(instants):
+        x = float(x_of(np.array(instant.time_s)))
+        draw.dashed(row, (x, top - 6), (x, height - bottom), draw.MUTED)
+        draw.badge(row, (x, top - 16), str(k + 1))
+    base = height - bottom + 4
+    for times, colour, end_y in (
+        (drive.plan_times_s, draw.BLUE, base + 7),
+        (drive.rejection_times_s, draw.VERMILION, base + 11),
+    ):
+        for x in x_of(times):
+            draw.polyline(row, [(x, base), (x, end_y)], colour, 1)
+    _time_axis(row, x_of(np.array([start, end])), (start, end), height - 10)
+    words = f"m/s; {len(drive.plan_times_s)} plans"
+    if len(drive.rejection_times_s):
+        words += f", {len(drive.rejection_times_s)} ticks rejected (red)"
+    draw.text(row, (20 + draw.text_width("Speed", 12) + 16, 26), words, 10, draw.MUTED)
+    return row
+
+
+def _time_axis(row: Rgb, ends_x: Array, span: tuple[float, float], y: float) -> None:
+    """Round seconds, at most about twelve."""
+    rounds = np.array([m * 10.0**e for e in range(-1, 4) for m in (1, 2, 5)])
+    step = float(rounds[np.searchsorted(rounds, (span[1] - span[0]) / 12)])
+    for time in np.arange(np.ceil(span[0] / step) * step, span[1] + 1e-9, step):
+        x = float(np.interp(time, span, ends_x))
+        draw.text(row, (x, y), f"{time:g} s", 9, draw.MUTED, align="centre")
