@@ -79,7 +79,7 @@ def check_compressed(data: Any, format: str) -> tuple[int, int]:
     OpenCV decodes a JPEG that was cut off to a picture whose rest is grey and says nothing, so
     the end marker is looked for here. Damage in the middle of a JPEG is not seen.
     """
-    raw = memoryview(as_bytes(data))
+    raw = as_bytes(data).data
     if "compressedDepth" in format:
         raise ImageError(f"format {format!r} is a depth image, not a camera's")
     if raw[:2] == b"\xff\xd8":
@@ -89,7 +89,7 @@ def check_compressed(data: Any, format: str) -> tuple[int, int]:
     else:
         start = bytes(raw[:8]).hex(" ") or "nothing"
         raise ImageError(
-            f"{len(raw)} bytes of format {format!r} are neither JPEG nor PNG: they start with {start}"
+            f"{len(raw)} bytes of format {format!r} are neither JPEG nor PNG: they start {start}"
         )
     if not 0 < height * width <= MAX_PIXELS:
         raise ImageError(f"a header that says {width}x{height} pixels (limit {MAX_PIXELS})")
@@ -183,10 +183,11 @@ def decode_raw(
             f"{', '.join((*_YUV422, *_NV))}, nv24"
         )
     wide = (match["bits"] or match["generic_bits"]) == "16"
-    if match["bayer"]:
-        channels, code = 1, _BAYER[match["bayer"]]
-    else:
-        channels, code = _COLOUR[match["colour"] or _GENERIC[match["channels"]]]
+    channels, code = (
+        (1, _BAYER[match["bayer"]])
+        if match["bayer"]
+        else _COLOUR[match["colour"] or _GENERIC[match["channels"]]]
+    )
     dtype = np.dtype(np.uint16 if wide else np.uint8)
     if is_bigendian != (sys.byteorder == "big"):
         dtype = dtype.newbyteorder()

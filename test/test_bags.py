@@ -226,7 +226,11 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
     with pytest.raises(BagError, match="rosbags-convert --src .*old.bag"):
         BagReader(tmp_path / "old.bag").__enter__()
-    for name, content in (("x.mcap", b"no mcap at all"), ("x.db3", b"no database"), ("y.mcap", b"")):
+    for name, content in (
+        ("x.mcap", b"no mcap at all"),
+        ("x.db3", b"no database"),
+        ("y.mcap", b""),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BagError, match=f"{name} is not readable"):
             BagReader(tmp_path / name).__enter__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any, Callable
@@ -244,7 +245,7 @@ def test_a_thumbnail_s_end_is_not_the_image_s() -> None:
 
 
 def test_other_damage() -> None:
-    with pytest.raises(ImageError, match="neither JPEG nor PNG: they start with 00 00"):
+    with pytest.raises(ImageError, match="neither JPEG nor PNG: they start 00 00"):
         decode_compressed(bytes(100), "jpeg")
     with pytest.raises(ImageError, match="0 bytes .* nothing"):
         decode_compressed(b"", "jpeg")
@@ -262,10 +263,8 @@ def test_any_bytes_give_an_image_or_an_image_error(seed: int) -> None:
     data = bytearray(encoded(".jpg" if seed % 2 else ".png"))
     for at in rng.integers(0, len(data), 1 + seed % 30):
         data[at] = rng.integers(0, 256)
-    try:
+    with contextlib.suppress(ImageError):
         assert decode_compressed(bytes(data), "jpeg").ndim == 3
-    except ImageError:
-        pass
 
 
 # --- the model's size ---

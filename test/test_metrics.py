@@ -1,4 +1,4 @@
-"""Metrics against the reference's figures, baselines against closed forms, scores of a real drive."""
+"""Metrics against the reference's figures, baselines against closed forms, a real drive scored."""
 
 from __future__ import annotations
 

@@ -87,11 +87,9 @@ class BagReader:
         A mapping gives each topic the message types that will do; none named: any.
         """
         wanted: dict[str, Collection[str]] = (
-            dict(topics) if isinstance(topics, Mapping) else {topic: () for topic in topics}
+            dict(topics) if isinstance(topics, Mapping) else dict.fromkeys(topics, ())
         )
-        faults = [
-            fault for topic, types in wanted.items() if (fault := self._fault(topic, types))
-        ]
+        faults = [fault for topic, types in wanted.items() if (fault := self._fault(topic, types))]
         if not faults:
             return
         listing = "\n".join(
@@ -141,9 +139,7 @@ class BagReader:
                 return
             except Exception as error:  # damaged bytes raise whatever the parser stumbles over
                 detail = str(error) or type(error).__name__
-                raise BagError(
-                    f"{self.path} is damaged: {detail} {_remedy(self.path)}"
-                ) from error
+                raise BagError(f"{self.path} is damaged: {detail} {_remedy(self.path)}") from error
             yield connection.topic, connection.msgtype, log_ns, data
 
     def typestore(self, msgtype: str) -> Optional[Typestore]:
@@ -193,7 +189,9 @@ class BagReader:
             self.warnings.append(f"{path} has no metadata.yaml: read from its files")
         if not files:
             hint = "; it holds ROS 1 bags: rosbags-convert" if list(path.glob("*.bag")) else ""
-            raise BagError(f"{path} is not a rosbag2 folder: no metadata.yaml, no .mcap, no .db3{hint}")
+            raise BagError(
+                f"{path} is not a rosbag2 folder: no metadata.yaml, no .mcap, no .db3{hint}"
+            )
         return [self._open_file(file) for file in files]
 
     def _open_file(self, file: Path) -> Reader:
@@ -226,14 +224,17 @@ class BagReader:
                     f"{connection.msgtype}; split it with ros2 bag convert"
                 )
             latched = have.latched or _is_latched(connection)
-            topics[connection.topic] = TopicInfo(have.type, have.count + connection.msgcount, latched)
+            topics[connection.topic] = TopicInfo(
+                have.type, have.count + connection.msgcount, latched
+            )
         return MappingProxyType(topics)
 
     def _fault(self, topic: str, types: Collection[str]) -> str:
         """What is wrong with a wanted topic, with guesses; empty where nothing is."""
         if topic in self.topics:
             have = self.topics[topic].type
-            return f"{topic} is {have}, wanted {' or '.join(types)}" if types and have not in types else ""
+            wrong = types and have not in types
+            return f"{topic} is {have}, wanted {' or '.join(types)}" if wrong else ""
         guesses = [name for name, info in self.topics.items() if info.type in types]
         guesses += difflib.get_close_matches(topic, self.topics, n=3, cutoff=0.6)
         unique = ", ".join(dict.fromkeys(guesses))
@@ -262,8 +263,8 @@ class BagReader:
         store = self.typestore(msgtype)
         if store is None:
             raise BagError(
-                f"{self.path}: {topic} is {msgtype}, which neither the bag nor ROS 2 Jazzy defines; "
-                "record it as mcap, which keeps the definitions"
+                f"{self.path}: {topic} is {msgtype}, which neither the bag nor ROS 2 Jazzy "
+                "defines; record it as mcap, which keeps the definitions"
             )
         try:
             return store.deserialize_cdr(data, msgtype)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 from rosbags.interfaces import (
     Connection,
@@ -27,7 +28,7 @@ from alpamayo_ros.errors import BagError, UserError
 # Humble's rosbag2 parses a topic's QoS as a string of YAML with numbers. Version 8 is the last
 # that writes it so; version 9 writes a sequence with names, on which Humble stops. Jazzy and
 # Kilted read both.
-BAG_VERSION = 8
+BAG_VERSION: Literal[8] = 8
 
 _FOREVER = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE
 _LATCHED = Qos(
@@ -181,10 +182,8 @@ class BagWriter:
         writer, self._writer = self._writer, None
         folder, self._folder = self._folder, None
         if writer is not None:
-            try:
+            with suppress(OSError):  # a full disk refuses the last flush too
                 writer.abort()
-            except OSError:
-                pass  # a full disk refuses the last flush too; the file is removed below
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 

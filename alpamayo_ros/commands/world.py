@@ -66,7 +66,7 @@ def _record(args: argparse.Namespace) -> int:
               f"{result['bytes'] / 1e6:.1f} MB, rendered in {result['wall_s']:g} s")  # fmt: skip
         speed = result["speed_mps"]
         print(f"  {result['distance_m']:.0f} m at {speed['min']:.1f} to {speed['max']:.1f} m/s; "
-              f"cameras {', '.join(result['cameras'])} at {result['camera_rate_hz']} Hz")  # fmt: skip
+              f"{', '.join(result['cameras'])} at {result['camera_rate_hz']} Hz")  # fmt: skip
         print(f"  plan on it:  alpamayo replay {result['path']} --out plans")
         print(f"  look at it:  ros2 bag play {result['path']}   (or open it in Foxglove)")
     write_json(args.json, result)

@@ -17,7 +17,7 @@ HORIZONS = {"1": 10, "2": 20, "4": 40, "6.4": N_WAYPOINTS}
 
 def waypoint_times_s() -> NDArray[np.float64]:
     """(64,) seconds after t0: 0.1 … 6.4."""
-    return (np.arange(N_WAYPOINTS) + 1) * WAYPOINT_STEP_S
+    return np.arange(1, N_WAYPOINTS + 1, dtype=np.float64) * WAYPOINT_STEP_S
 
 
 def displacement(planned_xyz: ArrayLike, true_xyz: ArrayLike) -> Array:

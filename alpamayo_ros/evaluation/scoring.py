@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Optional
 
 import numpy as np
@@ -124,7 +125,7 @@ def _drive(poses: list[EgoPose]) -> Drive:
     positions = np.array([pose.position_m for pose in poses]).reshape(-1, 3)
     step_s = np.diff(stamps) / NS_PER_S
     distance = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    renamed = np.array([a.frame_id != b.frame_id for a, b in zip(poses, poses[1:])], dtype=bool)
+    renamed = np.array([a.frame_id != b.frame_id for a, b in pairwise(poses)], dtype=bool)
     # One metre of slack: odometry of a few hundred hertz jitters by more than 100 m/s would allow.
     breaks = (step_s > MAX_GAP_S) | (distance > MAX_SPEED_MPS * step_s + 1.0) | renamed
     return Drive(

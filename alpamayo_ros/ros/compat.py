@@ -1,7 +1,7 @@
 """The one place that imports message_filters, cv_bridge and tf_transformations.
 
 A ROS installation has them and they are used there. The ROS 2 wheels of a plain machine lack
-them; `stand_ins` then does the same on rosbags-image, OpenCV and transforms3d.
+them; `stand_ins` (on transforms3d) and `feed` (on rosbags-image and OpenCV) then do the same.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros.images import check_compressed
-from alpamayo_ros.ros import stand_ins
+from alpamayo_ros import feed
 from alpamayo_ros.types import ImageError
 
 try:
@@ -45,10 +44,9 @@ __all__ = [
 
 def origin() -> dict[str, str]:
     """Which implementation serves each of the three, for diagnostics."""
-    own = stand_ins.__name__
     return {
         "message_filters": Subscriber.__module__,
-        "cv_bridge": "cv_bridge" if _BRIDGE is not None else own,
+        "cv_bridge": feed.__name__ if _BRIDGE is None else "cv_bridge",
         "tf_transformations": quaternion_matrix.__module__,
     }
 
@@ -56,7 +54,7 @@ def origin() -> dict[str, str]:
 def image_to_rgb(message: Any) -> NDArray[np.uint8]:
     """sensor_msgs/Image to (H, W, 3) RGB. Raises ImageError."""
     if _BRIDGE is None:
-        return stand_ins.image_to_rgb(message)
+        return feed.image_to_rgb(message)
     try:
         return np.asarray(_BRIDGE.imgmsg_to_cv2(message, desired_encoding="rgb8"), dtype=np.uint8)
     except Exception as error:  # CvBridgeError, and TypeError or ValueError from bad sizes
@@ -66,8 +64,8 @@ def image_to_rgb(message: Any) -> NDArray[np.uint8]:
 def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
     """sensor_msgs/CompressedImage to (H, W, 3) RGB. Raises ImageError."""
     if _BRIDGE is None:
-        return stand_ins.compressed_to_rgb(message)
-    check_compressed(message.data, message.format)  # OpenCV decodes a truncated JPEG in silence
+        return feed.compressed_to_rgb(message)
+    feed.check_compressed(message)  # OpenCV decodes a truncated JPEG in silence
     try:
         return np.asarray(
             _BRIDGE.compressed_imgmsg_to_cv2(message, desired_encoding="rgb8"), dtype=np.uint8

@@ -12,7 +12,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
+from alpamayo_ros.buffers import LazyImage
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.feed import Feed
 from alpamayo_ros.messages import SourceReport
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
@@ -22,6 +24,7 @@ from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.ingest import COMPRESSED, RAW, PlannerSynchronizer
 from alpamayo_ros.ros.navigation import NavigationInput
 from alpamayo_ros.sources import Source
+from alpamayo_ros.types import ImageError
 
 CAMERA_DEPTH = 10  # 1/3 s at 30 Hz: more would only be old by the time it is read
 ODOMETRY_DEPTH = 200  # 1 s at 200 Hz
@@ -48,9 +51,8 @@ class PlannerInputs:
         }
         odometry_topic = node.resolve_topic_name(settings.odometry_topic)
         self._sources["odometry"] = Source("odometry", odometry_topic)
-        self.synchronizer = PlannerSynchronizer(
-            pipeline, self._sources, rig_offset, now_ns, self._decoders, settings.resize_policy
-        )
+        feed = Feed(pipeline, self._sources, rig_offset, settings.resize_policy, self._decode_soon)
+        self.synchronizer = PlannerSynchronizer(feed, now_ns)
         self.synchronizer.registerCallback(on_tick)
         self.navigation = NavigationInput(node, settings.navigation_timeout_s, now_ns, group)
         self._subscribers: list[compat.Subscriber] = []
@@ -95,7 +97,7 @@ class PlannerInputs:
         """
         deadline = time.monotonic() + wait_s
         while True:
-            child = self.synchronizer.odometry_child_frame
+            child = self.synchronizer.feed.odometry_child_frame
             if child is not None and self._rig_offset.child_from_rig(child) is not None:
                 return
             if time.monotonic() >= deadline:
@@ -103,6 +105,12 @@ class PlannerInputs:
             time.sleep(0.01)
         if child is not None:
             raise UserError(self._rig_offset.explain(child))
+
+    def _decode_soon(self, image: LazyImage) -> None:
+        try:
+            self._decoders.submit(_decode, image)
+        except RuntimeError:
+            pass  # cleanup ended the decoders while a last message was on its way
 
     def reports(self, now_ns: int) -> tuple[SourceReport, ...]:
         """Figures of every input."""
@@ -115,3 +123,10 @@ class PlannerInputs:
         self._node.destroy_subscription(self._static_tf)
         self.navigation.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
+
+
+def _decode(image: LazyImage) -> None:
+    try:
+        image.get()
+    except ImageError:
+        pass  # kept by the image, and reported by whoever selects it

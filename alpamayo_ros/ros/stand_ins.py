@@ -1,4 +1,4 @@
-"""The small part of message_filters, cv_bridge and tf_transformations that this package uses.
+"""The small part of message_filters and tf_transformations that this package uses.
 
 For machines without a ROS installation; see compat.py. Names and signatures are those of the real
 ones, so that either can serve.
@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from transforms3d.euler import quat2euler
 from transforms3d.quaternions import quat2mat
-
-from alpamayo_ros import images
 
 
 class SimpleFilter:
@@ -51,23 +49,6 @@ class Subscriber(SimpleFilter):
     def getTopic(self) -> str:  # noqa: N802
         """The topic subscribed to."""
         return self.topic
-
-
-def image_to_rgb(message: Any) -> NDArray[np.uint8]:
-    """sensor_msgs/Image to (H, W, 3) RGB. Raises ImageError."""
-    return images.decode_raw(
-        message.data,
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-    )
-
-
-def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
-    """sensor_msgs/CompressedImage to (H, W, 3) RGB. Raises ImageError."""
-    return images.decode_compressed(message.data, message.format)
 
 
 def quaternion_matrix(quaternion: Any) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Sequence, Union
+from typing import Any, Sequence, Union
 
 import cv2
 import numpy as np
@@ -66,7 +66,7 @@ def text(
     _blend_patch(canvas, small / 255.0, (left, top), colour)
 
 
-def _blend_patch(canvas: Rgb, alpha: NDArray[np.float64], at: tuple[int, int], colour: Colour) -> None:
+def _blend_patch(canvas: Rgb, alpha: NDArray[Any], at: tuple[int, int], colour: Colour) -> None:
     """Mix `colour` in by `alpha`, cut where the patch leaves the canvas."""
     left, top = at
     height, width = canvas.shape[:2]
@@ -85,7 +85,9 @@ def polyline(canvas: Rgb, points: ArrayLike, colour: Colour, thickness: int = 2)
         cv2.polylines(canvas, [_fixed(points)], False, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
-def dashed(canvas: Rgb, start: ArrayLike, end: ArrayLike, colour: Colour, step: float = 4.0) -> None:
+def dashed(
+    canvas: Rgb, start: ArrayLike, end: ArrayLike, colour: Colour, step: float = 4.0
+) -> None:
     """A thin dashed line."""
     a, b = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
     length = float(np.linalg.norm(b - a))
@@ -106,7 +108,11 @@ def polygons(canvas: Rgb, shapes: Sequence[ArrayLike], colour: Colour, alpha: fl
 
 
 def box(
-    canvas: Rgb, corner: tuple[float, float], size: tuple[float, float], colour: Colour, alpha: float
+    canvas: Rgb,
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    colour: Colour,
+    alpha: float,
 ) -> None:
     """A translucent rectangle."""
     _blend_patch(
@@ -125,16 +131,28 @@ def dot(canvas: Rgb, at: ArrayLike, radius: float, colour: Colour, rim: Colour =
     cv2.circle(canvas, centre, round(radius * scale), colour, -1, cv2.LINE_AA, _SHIFT)
 
 
-def badge(canvas: Rgb, at: ArrayLike, label: str, colour: Colour = INK, radius: float = 10.0) -> None:
+def badge(
+    canvas: Rgb, at: ArrayLike, label: str, colour: Colour = INK, radius: float = 10.0
+) -> None:
     """A circle with a number in it."""
     dot(canvas, at, radius, colour)
     x, y = np.asarray(at, dtype=np.float64)
-    text(canvas, (x + 0.5, y + radius * 0.42), label, radius * 0.84, WHITE, weight=1.3, align="centre")
+    text(
+        canvas,
+        (x + 0.5, y + radius * 0.42),
+        label,
+        radius * 0.84,
+        WHITE,
+        weight=1.3,
+        align="centre",
+    )
 
 
 def sequential(shares: ArrayLike) -> list[tuple[int, int, int]]:
     """Colours of 0 … 1, dark to light: viridis without the yellow that vanishes on paper."""
     levels = np.round(np.clip(np.asarray(shares, dtype=np.float64), 0, 1) * 205).astype(np.uint8)
+    if not levels.size:
+        return []
     table = cv2.applyColorMap(levels.reshape(-1, 1), cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
     return [(int(r), int(g), int(b)) for r, g, b in table]
 

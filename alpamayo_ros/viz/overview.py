@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from alpamayo_ros.types import N_WAYPOINTS
 from alpamayo_ros.viz import canvas as draw
 from alpamayo_ros.viz.projection import CameraModel, project_polygon, project_polyline
+from alpamayo_ros.viz.speed_strip import speed_strip
 
 Array = NDArray[np.float64]
 Rgb = NDArray[np.uint8]
@@ -38,7 +40,7 @@ class OverviewInstant:
 
 @dataclass(frozen=True, slots=True)
 class DriveOverview:
-    """The drive from above, in the odometry frame; times on one clock, e.g. since the first pose."""
+    """The drive in the odometry frame; times on one clock, e.g. seconds since the first pose."""
 
     times_s: Array  # (n,)
     positions_m: Array  # (n, 3)
@@ -60,14 +62,25 @@ def draw_overview(
     """(H, width, 3): up to three camera panels, the drive from above, the speed.
 
     `every`: draw each k-th plan from above; by default as many as can be told apart (about 40).
+    Without any odometry only the cameras are drawn.
     """
     shown = list(instants)[:MAX_PANELS]
     inner = width - 2 * _MARGIN
-    rows = [_header(title, subtitle, inner)]
+    rows = [_header(title, subtitle, inner, any(instant.camera for instant in shown))]
     if shown:
         rows.append(_camera_row(shown, inner))
-    rows.append(_bird_view(drive, shown, every, inner))
-    rows.append(_speed_strip(drive, shown, inner))
+    if len(drive.times_s):
+        rows.append(_bird_view(drive, shown, every, inner))
+        rows.append(
+            speed_strip(
+                drive.times_s,
+                drive.speeds_mps,
+                drive.plan_times_s,
+                drive.rejection_times_s,
+                [instant.time_s for instant in shown],
+                inner,
+            )
+        )
     gap = draw.blank(_GAP, inner)
     stacked = np.vstack([part for row in rows for part in (row, gap)])
     return cv2.copyMakeBorder(  # type: ignore[return-value]
@@ -75,10 +88,19 @@ def draw_overview(
     )
 
 
-def _header(title: str, subtitle: str, width: int) -> Rgb:
+def _header(title: str, subtitle: str, width: int, paths_drawn: bool) -> Rgb:
+    """Title, a line below it, and at the right the key to what is drawn on the cameras."""
     row = draw.blank(64, width)
     draw.text(row, (0, 22), title, 17, weight=1.25)
     draw.text(row, (0, 52), subtitle, 10.5, draw.MUTED)
+    if not paths_drawn:
+        return row
+    x, y = width - draw.text_width("planned, a line each second", 10), 52
+    draw.text(row, (x, y), "planned, a line each second", 10, draw.MUTED)
+    draw.box(row, (x - 42, y - 12), (30, 14), draw.SKY, 0.75)
+    x -= 42 + 30 + draw.text_width("driven", 10)
+    draw.text(row, (x, y), "driven", 10, draw.MUTED)
+    draw.polyline(row, [(x - 42, y - 5), (x - 12, y - 5)], draw.ORANGE, 3)
     return row
 
 
@@ -102,9 +124,8 @@ def _camera_panel(instant: OverviewInstant, number: int, width: int) -> Rgb:
     image = np.asarray(instant.image_rgb)
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     shrinks = width < image.shape[1]
-    picture = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
+    mode = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    picture: Rgb = np.asarray(cv2.resize(image, (width, height), interpolation=mode), np.uint8)
     if instant.camera is None:
         note = "no camera_info: path not drawn"
         length = draw.text_width(note, 9.5) + 24
@@ -137,7 +158,7 @@ def draw_path(
         project_polygon(camera, np.stack([left[k], left[k + 1], right[k + 1], right[k]]))
         for k in range(len(line) - 1)
     ]
-    draw.polygons(picture, quads, draw.VERMILION if stands else draw.SKY, 0.85 if stands else 0.42)
+    draw.polygons(picture, quads, draw.VERMILION if stands else draw.SKY, 0.85 if stands else 0.5)
     for edge in (left, right):
         for piece in project_polyline(camera, edge):
             draw.polyline(picture, piece, draw.WHITE, 1)
@@ -158,7 +179,9 @@ def _edges(line: Array, half_width_m: float) -> tuple[Array, Array]:
     if not len(moving):
         direction[:] = (1.0, 0.0)
     else:
-        nearest = moving[np.clip(np.searchsorted(moving, np.arange(len(line)), "right") - 1, 0, None)]
+        nearest = moving[
+            np.clip(np.searchsorted(moving, np.arange(len(line)), "right") - 1, 0, None)
+        ]
         direction = direction[nearest] / length[nearest]
     normal = np.stack([-direction[:, 1], direction[:, 0], np.zeros(len(line))], axis=1)
     return line + half_width_m * normal, line - half_width_m * normal
@@ -171,7 +194,7 @@ def _bird_view(
     drive: DriveOverview, instants: Sequence[OverviewInstant], every: Optional[int], width: int
 ) -> Rgb:
     """The whole drive, turned so that its longest extent lies across the picture."""
-    plans = np.asarray(drive.plans_xyz_in_odometry, dtype=np.float64)
+    plans = np.asarray(drive.plans_xyz_in_odometry, dtype=np.float64).reshape(-1, N_WAYPOINTS, 3)
     step = every or max(1, -(-len(plans) // 40))
     chosen = np.arange(0, len(plans), step)
     track = np.asarray(drive.positions_m, dtype=np.float64)[:, :2]
@@ -191,10 +214,11 @@ def _bird_view(
 
     row = draw.blank(height, width, draw.WHITE)
     cv2.rectangle(row, (0, 0), (width - 1, height - 1), draw.FAINT, 1)
-    draw.polyline(row, to_pixels(track), draw.ORANGE, 7)
-    span = _span(drive)
-    shares = (drive.plan_times_s[chosen] - span[0]) / (span[1] - span[0])
-    for index, colour in zip(chosen, draw.sequential(shares)):
+    draw.polyline(row, to_pixels(track), draw.ORANGE, 6)
+    stamps = np.asarray(drive.plan_times_s)[chosen]
+    span = (float(stamps.min()), float(stamps.max())) if len(stamps) else (0.0, 0.0)
+    shares = (stamps - span[0]) / max(span[1] - span[0], 1e-3)
+    for index, colour in zip(chosen, draw.sequential(shares), strict=True):
         path = to_pixels(plans[index])
         draw.polyline(row, path, colour, 1)
         draw.dot(row, path[-1], 1.5, colour, colour)
@@ -217,11 +241,6 @@ def _turn(track: Array) -> Array:
     return np.array([along, [-along[1], along[0]]])
 
 
-def _span(drive: DriveOverview) -> tuple[float, float]:
-    times = np.concatenate([drive.times_s, drive.plan_times_s])
-    return float(times.min()), float(max(times.max(), times.min() + 1e-3))
-
-
 def _position_at(drive: DriveOverview, time_s: float) -> Array:
     return np.array([np.interp(time_s, drive.times_s, drive.positions_m[:, k]) for k in range(3)])
 
@@ -236,69 +255,14 @@ def _legend(row: Rgb, span: tuple[float, float], drawn: int, total: int) -> None
     for k, colour in enumerate(draw.sequential(np.linspace(0, 1, 60))):
         draw.polyline(row, [(x + 2 * k, y - 5), (x + 2 * k + 2, y - 5)], colour, 3)
     which = "planned" if drawn == total else f"planned ({drawn} of {total} shown)"
-    words = f"{which}, by t0: {span[0]:.0f} to {span[1]:.0f} s; each 6.4 s long"
+    words = f"{which}, t0 from {span[0]:.1f} to {span[1]:.1f} s, each 6.4 s ahead"
     draw.text(row, (x + 134, y), words, 10, draw.MUTED)
 
 
 def _scale_bar(row: Rgb, pixels_per_m: float) -> None:
     """A round number of metres, about 140 pixels long, at the bottom left."""
-    rounds = np.array([m * 10.0**e for e in range(0, 5) for m in (1, 2, 5)])
+    rounds = np.array([m * 10.0**e for e in range(5) for m in (1, 2, 5)])
     metres = float(rounds[np.argmin(np.abs(rounds * pixels_per_m - 140))])
     x, y, length = 20.0, row.shape[0] - 20.0, metres * pixels_per_m
     draw.polyline(row, [(x, y - 5), (x, y), (x + length, y), (x + length, y - 5)], draw.INK, 2)
     draw.text(row, (x + length + 10, y + 2), f"{metres:.0f} m", 9.5, draw.MUTED)
-
-
-# --- speed ---
-
-
-def _speed_strip(drive: DriveOverview, instants: Sequence[OverviewInstant], width: int) -> Rgb:
-    """Speed over time; a tick below for each plan, a vermilion one for each rejected tick."""
-    height, left, right, top, bottom = 150, 64, 20, 40, 46
-    row = draw.blank(height, width, draw.WHITE)
-    cv2.rectangle(row, (0, 0), (width - 1, height - 1), draw.FAINT, 1)
-    draw.text(row, (20, 26), "Speed", 12, weight=1.15)
-    start, end = _span(drive)
-    speeds = np.asarray(drive.speeds_mps, dtype=np.float64)
-    low = min(0.0, float(speeds.min()))
-    ceiling = max(5.0, 5.0 * np.ceil(float(speeds.max()) / 5.0))
-
-    def x_of(time: Array) -> Array:
-        return left + (np.asarray(time) - start) / (end - start) * (width - left - right)
-
-    def y_of(speed: Array) -> Array:
-        share = (np.asarray(speed) - low) / (ceiling - low)
-        return height - bottom - share * (height - top - bottom)
-
-    for level in (0.0, ceiling):
-        y = float(y_of(np.array(level)))
-        draw.polyline(row, [(left, y), (width - right, y)], draw.FAINT, 1)
-        draw.text(row, (left - 10, y + 4), f"{level:.0f}", 9, draw.MUTED, align="right")
-    line = np.stack([x_of(drive.times_s), y_of(speeds)], axis=1)
-    draw.polyline(row, line, draw.ORANGE, 2)
-    for k, instant in enumerate(instants):
-        x = float(x_of(np.array(instant.time_s)))
-        draw.dashed(row, (x, top - 6), (x, height - bottom), draw.MUTED)
-        draw.badge(row, (x, top - 16), str(k + 1))
-    base = height - bottom + 4
-    for times, colour, end_y in (
-        (drive.plan_times_s, draw.BLUE, base + 7),
-        (drive.rejection_times_s, draw.VERMILION, base + 11),
-    ):
-        for x in x_of(times):
-            draw.polyline(row, [(x, base), (x, end_y)], colour, 1)
-    _time_axis(row, x_of(np.array([start, end])), (start, end), height - 10)
-    words = f"m/s; {len(drive.plan_times_s)} plans"
-    if len(drive.rejection_times_s):
-        words += f", {len(drive.rejection_times_s)} ticks rejected (red)"
-    draw.text(row, (20 + draw.text_width("Speed", 12) + 16, 26), words, 10, draw.MUTED)
-    return row
-
-
-def _time_axis(row: Rgb, ends_x: Array, span: tuple[float, float], y: float) -> None:
-    """Round seconds, at most about twelve."""
-    rounds = np.array([m * 10.0**e for e in range(-1, 4) for m in (1, 2, 5)])
-    step = float(rounds[np.searchsorted(rounds, (span[1] - span[0]) / 12)])
-    for time in np.arange(np.ceil(span[0] / step) * step, span[1] + 1e-9, step):
-        x = float(np.interp(time, span, ends_x))
-        draw.text(row, (x, y), f"{time:g} s", 9, draw.MUTED, align="centre")

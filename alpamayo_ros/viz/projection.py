@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -66,7 +67,9 @@ class CameraModel:
             four = np.resize(self.d, 4) if len(self.d) else np.zeros(4)
             projected = cv2.fisheye.projectPoints(lens, none, none, self.k, four)[0]
         else:
-            projected = cv2.projectPoints(lens, none, none, self.k, self.d if self.d.any() else None)[0]
+            projected = cv2.projectPoints(
+                lens, none, none, self.k, self.d if self.d.any() else None
+            )[0]
         pixels[seen] = projected.reshape(-1, 2)
         return pixels
 
@@ -74,7 +77,7 @@ class CameraModel:
         """tan of the largest angle from the axis for which the distortion still rises."""
         if not self.d.any() or self.distortion_model == "equidistant":
             return np.inf
-        k1, k2, p1, p2, k3, k4, k5, k6 = np.concatenate([self.d, np.zeros(8)])[:8]
+        k1, k2, _p1, _p2, k3, k4, k5, k6 = np.concatenate([self.d, np.zeros(8)])[:8]
         r = np.linspace(0.0, 4.0, 401)
         q = r * r
         bent = r * (1 + q * (k1 + q * (k2 + q * k3))) / (1 + q * (k4 + q * (k5 + q * k6)))
@@ -97,7 +100,7 @@ def project_polyline(camera: CameraModel, line_in_rig: ArrayLike) -> list[Array]
     """The visible pieces, each (m, 2) pixels, of a line (n, 3) cut at NEAR_M."""
     optical = camera.to_optical(line_in_rig)
     pieces: list[Array] = []
-    for start, end in zip(optical, optical[1:]):
+    for start, end in pairwise(optical):
         pixels = camera.to_pixels(_clip(np.stack([start, end]), closed=False))
         if len(pixels) < 2 or not np.isfinite(pixels).all():
             continue

@@ -75,14 +75,16 @@ def _field(seed: int) -> NDArray[np.float64]:
     """(64, 64, 3) colours of the meadow, repeating every 64 cells."""
     rng = np.random.default_rng([seed, _STREAM, 1])
     rough = rng.uniform(-1.0, 1.0, (64, 64))
-    smooth = sum(np.roll(rough, shift, (0, 1)) for shift in ((0, 0), (1, 0), (0, 1), (1, 1))) / 2.0
+    shifts = ((0, 0), (1, 0), (0, 1), (1, 1))
+    smooth = 2.0 * np.mean([np.roll(rough, shift, (0, 1)) for shift in shifts], axis=0)
     base = np.array((0.43, 0.54, 0.27))
     return np.clip(base + smooth[..., None] * (0.07, 0.045, 0.04), 0.0, 1.0)
 
 
 def _tile(field: NDArray[np.float64], i: int, j: int) -> Mesh:
     count = int(TILE_M / _CELL_M)
-    cells_x, cells_y = np.arange(i * count, (i + 1) * count + 1), np.arange(j * count, (j + 1) * count + 1)
+    cells = np.arange(count + 1)
+    cells_x, cells_y = cells + i * count, cells + j * count
     x, y = np.meshgrid(cells_x * _CELL_M, cells_y * _CELL_M, indexing="ij")
     points = np.stack((x, y, np.zeros_like(x)), axis=-1).astype(float)
     colour = field[np.ix_(cells_x % 64, cells_y % 64)]
@@ -121,7 +123,7 @@ def _tileable_noise(rng: np.random.Generator) -> NDArray[np.float64]:
         smooth = np.kron(rough, np.ones((times, times)))
         for axis in (0, 1):
             if times > 1:
-                smooth = sum(np.roll(smooth, k, axis) for k in range(times)) / times
+                smooth = np.mean([np.roll(smooth, k, axis) for k in range(times)], axis=0)
         total += weight * smooth
     return total
 

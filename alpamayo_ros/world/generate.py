@@ -26,7 +26,7 @@ def generate_scene(seed: int, length_m: float, duration_s: float) -> Scene:
 
 
 def _stretches(seed: int, chunks: int) -> tuple[bool, ...]:
-    """Town and country by turns, three to six chunks each."""
+    """Town and country by turns, four to seven chunks each."""
     rng = np.random.default_rng([seed, _STREAM_STRETCH])
     town: list[bool] = []
     here = bool(rng.random() < 0.5)
@@ -40,7 +40,8 @@ def _traffic(seed: int, reach_m: float) -> tuple[OncomingCar, ...]:
     # One speed for all, that even the tightest bend allows: nobody catches anybody up.
     rng = np.random.default_rng([seed, _STREAM_TRAFFIC])
     speed = float(rng.uniform(7.5, 9.0))
-    cars, s_m = [], 110.0
+    cars: list[OncomingCar] = []
+    s_m = 110.0
     while True:
         s_m += float(rng.uniform(35.0, 160.0))
         if s_m > reach_m:

@@ -30,7 +30,8 @@ class Mesh:
     ) -> "Mesh":
         """Scaled by `scale` (scalar or (3,)), turned by the yaw, then moved."""
         c, s = np.cos(yaw_rad), np.sin(yaw_rad)
-        turned = (self.vertices_m * scale) @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+        scaled = self.vertices_m * np.asarray(scale, float)
+        turned = scaled @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
         return Mesh(turned + (x_m, y_m, z_m), self.colours, self.texture)
 
     def lit(self, sun: ArrayLike) -> "Mesh":
@@ -53,9 +54,7 @@ def merge(meshes: Sequence[Mesh]) -> Mesh:
     )
 
 
-def quads(
-    corners_m: ArrayLike, colours: ArrayLike, texture: Optional[ArrayLike] = None
-) -> Mesh:
+def quads(corners_m: ArrayLike, colours: ArrayLike, texture: Optional[ArrayLike] = None) -> Mesh:
     """Quads (Q, 4, 3), counter-clockwise; colours broadcast to (Q, 4, 3), texture to (Q, 4, 2)."""
     corners = np.asarray(corners_m, float).reshape(-1, 4, 3)
     order = [0, 1, 2, 0, 2, 3]

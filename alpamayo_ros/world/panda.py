@@ -1,4 +1,4 @@
-"""The one place that knows Panda3D: its software renderer, cameras in one buffer, meshes as nodes."""
+"""The one place that knows Panda3D: software renderer, cameras in one buffer, meshes as nodes."""
 
 from __future__ import annotations
 
@@ -97,6 +97,16 @@ def painted(path: Any, order: int, alpha: float = 1.0) -> Any:
     return path
 
 
+def solid(path: Any) -> Any:
+    """Draw a node with the depth buffer, in the scene graph's order.
+
+    Panda's own order goes by the addresses of states, and where surfaces touch, the picture would
+    depend on it.
+    """
+    path.setBin("unsorted", 0)
+    return path
+
+
 def texture(pixels: NDArray[np.uint8]) -> Any:
     """A repeating, mip-mapped texture of (H, W, 3) RGB."""
     p3d = _core()
@@ -165,8 +175,8 @@ class OffscreenCameras:
         raw = np.frombuffer(self._pixels.getRamImage(), np.uint8)
         raw = raw.reshape(len(self._rig), height, width, 4)  # BGRA, rows from the bottom up
         table = np.clip(np.arange(256)[:, None] * gain + 0.5, 0, 255).astype(np.uint8)[None]
-        images = {}
-        for camera, big in zip(self._rig, raw):
+        images: dict[str, Any] = {}
+        for camera, big in zip(self._rig, raw, strict=True):
             small = cv2.resize(big, self._size, interpolation=cv2.INTER_AREA)
             rgb = cv2.flip(cv2.cvtColor(small, cv2.COLOR_BGRA2RGB), 0)
             images[camera.name] = cv2.LUT(rgb, table)

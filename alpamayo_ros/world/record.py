@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.world.drive import START_M, Drive, simulate, start_world
+from alpamayo_ros.world.drive import CONTROL_STEP_NS, START_M, Drive, simulate, start_world
 from alpamayo_ros.world.driver import LaneDriver
 from alpamayo_ros.world.generate import generate_scene
-from alpamayo_ros.world.messages import DriveMessages, camera_topics
+from alpamayo_ros.world.messages import DriveMessages
 from alpamayo_ros.world.render import Renderer
 from alpamayo_ros.world.rig import Rig, default_rig
 from alpamayo_ros.world.scene import Scene
@@ -55,8 +55,7 @@ class RecordOptions:
              f"{self.camera_rate_hz} Hz is not a whole camera rate from 1 to 60 Hz, such as 10"),
             (64 <= self.width_px <= 1920 and 48 <= self.height_px <= 1080
              and self.width_px % 4 == 0 and self.height_px % 4 == 0,
-             f"size {size} is not WIDTHxHEIGHT in multiples of 4 from 64x48 to 1920x1080, "
-             "such as 576x320"),
+             f"size {size} is not WIDTHxHEIGHT in multiples of 4, 64x48 to 1920x1080"),
             (2.0 <= self.cruise_mps <= 20.0,
              f"{self.cruise_mps:g} m/s is not a cruising speed from 2 to 20 m/s"),
         )  # fmt: skip
@@ -107,7 +106,6 @@ def record(
     bag = BagWriter(path, overwrite=overwrite)
     _check_space(path, options, len(rig))
     scene, drive = prepare_drive(options)
-    counts: dict[str, int] = {}
     with Renderer(scene, rig) as renderer, bag:
         messages = DriveMessages(bag, rig, EPOCH_NS)
         images = _Images(renderer, scene, drive)
@@ -128,7 +126,7 @@ def record(
         "camera_rate_hz": options.camera_rate_hz,
         "size": [options.width_px, options.height_px],
         "cameras": [camera.name for camera in rig],
-        "distance_m": round(float(np.sum(speeds)) * 0.01, 1),
+        "distance_m": round(float(np.sum(speeds)) * CONTROL_STEP_NS / 1e9, 1),
         "speed_mps": {"min": round(min(speeds), 2), "max": round(max(speeds), 2)},
         "topics": counts,
         "messages": sum(counts.values()),
@@ -202,6 +200,3 @@ def _check_space(path: Path, options: RecordOptions, cameras: int) -> None:
 
 def _files(path: Path) -> Iterator[Path]:
     return iter([path]) if path.is_file() else (f for f in path.rglob("*") if f.is_file())
-
-
-__all__ = ["RecordOptions", "camera_topics", "prepare_drive", "record", "schedule"]

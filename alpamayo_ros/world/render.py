@@ -72,7 +72,7 @@ class Renderer:
     def _chunk_node(self, chunk: int) -> Any:
         sun = self._scene.light.sun_direction
         ground = chunk_ground(self._scene, chunk)
-        parent = self._world.attachNewNode(f"chunk{chunk}")
+        parent = self._world.attachNewNode(f"chunk{chunk}", chunk)
         asphalt = panda.painted(panda.node(ground.asphalt), _ASPHALT)
         asphalt.setTexture(self._asphalt)
         asphalt.reparentTo(parent)
@@ -81,7 +81,7 @@ class Renderer:
         panda.painted(panda.node(ground.shadows), _SHADOWS, _SHADOW_ALPHA).reparentTo(parent)
         things = [item_mesh(item) for item in self._scene.items[chunk]]
         things += [_raised_shadow(item) for item in self._scene.items[chunk] if item.z_m > 0.0]
-        panda.node(merge([ground.kerbs, *things]).lit(sun)).reparentTo(parent)
+        panda.solid(panda.node(merge([ground.kerbs, *things]).lit(sun))).reparentTo(parent)
         return parent
 
     def _show_actors(self, actors: Iterable[Actor], ego_xy_m: NDArray[np.float64]) -> None:
@@ -100,10 +100,10 @@ class Renderer:
 
     def _actor_node(self, actor: Actor) -> Any:
         """Shaded for the heading at which the actor comes into sight."""
-        parent = self._world.attachNewNode(actor.name)
+        parent = self._world.attachNewNode(actor.name, self._scene.chunks)
         mesh = car(actor.size_m, actor.colour)
         lit = mesh.placed(0.0, 0.0, 0.0, actor.yaw_rad).lit(self._scene.light.sun_direction)
-        panda.node(lit.placed(0.0, 0.0, 0.0, -actor.yaw_rad)).reparentTo(parent)
+        panda.solid(panda.node(lit.placed(0.0, 0.0, 0.0, -actor.yaw_rad))).reparentTo(parent)
         shadow = footprint_shadow(0.0, 0.0, 0.0, 1.12 * actor.size_m[0], 1.12 * actor.size_m[1])
         panda.painted(panda.node(shadow), _SHADOWS, _SHADOW_ALPHA).reparentTo(parent)
         return parent

@@ -37,11 +37,11 @@ class Road:
 
     def curvature(self, s_m: ArrayLike) -> NDArray[np.float64]:
         """Centre-line curvature, 1/m, at arc lengths of any shape."""
-        return np.interp(s_m, self.s_m, self.curvature_1pm)
+        return np.interp(np.asarray(s_m, float), self.s_m, self.curvature_1pm)
 
     def heading(self, s_m: ArrayLike) -> NDArray[np.float64]:
         """Direction of travel, rad, at arc lengths of any shape."""
-        return np.interp(s_m, self.s_m, self.heading_rad)
+        return np.interp(np.asarray(s_m, float), self.s_m, self.heading_rad)
 
     def points(self, s_m: ArrayLike, d_m: ArrayLike = 0.0) -> NDArray[np.float64]:
         """(..., 2) positions at arc lengths s and lateral offsets d (broadcast)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from alpamayo_ros.world.mesh import Mesh, merge, strip, triangles
 from alpamayo_ros.world.road import ASPHALT_HALF_WIDTH_M, LANE_WIDTH_M, Road
@@ -65,7 +65,12 @@ def _line(
 
 
 def _band(
-    road: Road, s_m: NDArray[np.float64], a_m: float, b_m: float, colour: object, z_m: float = 0.0
+    road: Road,
+    s_m: NDArray[np.float64],
+    a_m: float,
+    b_m: float,
+    colour: ArrayLike,
+    z_m: float = 0.0,
 ) -> Mesh:
     """A flat band between two lateral offsets, facing up."""
     left, right = max(a_m, b_m), min(a_m, b_m)
@@ -87,8 +92,8 @@ def _patches(scene: Scene, chunk: int) -> Mesh:
     rng = np.random.default_rng([scene.seed, _STREAM, chunk])
     bands = []
     for _ in range(int(rng.integers(0, 4))):
-        s_m = chunk * CHUNK_M + rng.uniform(1.0, CHUNK_M - 8.0)
-        s_m = s_m + np.linspace(0.0, rng.uniform(1.5, 6.0), 4)
+        start_m = chunk * CHUNK_M + rng.uniform(1.0, CHUNK_M - 8.0)
+        s_m = start_m + np.linspace(0.0, rng.uniform(1.5, 6.0), 4)
         d_m, width = rng.uniform(-3.0, 2.0), rng.uniform(0.5, 1.4)
         grey = rng.uniform(0.26, 0.38)
         bands.append(_band(scene.road, s_m, d_m, d_m + width, (grey, grey, grey + 0.01)))
@@ -106,7 +111,9 @@ def _pavements(road: Road, s_m: NDArray[np.float64]) -> Mesh:
         low, high = _line(road, s_m, side * inner), _line(road, s_m, side * inner, top)
         out_low, out_high = _line(road, s_m, side * outer), _line(road, s_m, side * outer, top)
         # Seen from the road the face's top lies left of its bottom on the left side.
-        parts.append(strip(high, low, 0.80 * stones) if side > 0 else strip(low, high, 0.80 * stones))
+        parts.append(
+            strip(high, low, 0.80 * stones) if side > 0 else strip(low, high, 0.80 * stones)
+        )
         parts.append(strip(out_low, out_high, slab) if side > 0 else strip(out_high, out_low, slab))
         parts.append(_band(road, s_m, side * inner, side * stone, stones, top))
         parts.append(_band(road, s_m, side * stone, side * outer, slab, top))

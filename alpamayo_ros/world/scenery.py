@@ -34,7 +34,7 @@ class _Placer:
     def place(
         self, s_m: float, d_m: float, radius_m: float, clear_of_road_m: float
     ) -> Optional[tuple[float, float]]:
-        """The position at (s, d) if free and `clear_of_road_m` away from the whole road's middle."""
+        """The position at (s, d) if free and `clear_of_road_m` away from the road's middle."""
         x_m, y_m = (float(v) for v in self._road.points(s_m, d_m))
         if abs(self._road.nearest((x_m, y_m))[1]) < clear_of_road_m:
             return None

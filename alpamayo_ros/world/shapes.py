@@ -124,7 +124,8 @@ def _roof(x: float, y: float, height: float, ridge: float, colour: Colour) -> Me
         [(-x, -over, low), (-x, 0, ridge), (x, 0, ridge), (x, -over, low)],
     ])  # fmt: skip
     # The eaves are seen from below as well.
-    return merge([quads(sides + (0.0, 0.0, 0.12), colour), quads(sides[:, ::-1], (0.5, 0.45, 0.4))])
+    top = quads(sides[:, ::-1] + (0.0, 0.0, 0.12), colour)
+    return merge([top, quads(sides, (0.5, 0.45, 0.4))])
 
 
 def _windows(length: float, depth: float, height: float, columns: int) -> Mesh:
@@ -217,11 +218,11 @@ def _lights(x: float, y: float, belt: float) -> Mesh:
     faces, colours = [], []
     z = 0.58 * belt
     for out, colour in ((x + 0.03, (1.0, 1.0, 0.92)), (-x - 0.03, (0.75, 0.07, 0.06))):
+        end = 1 if out > 0 else -1
         for side in (-1.0, 1.0):
-            faces.append(_panel(side * 0.72 * y, z, abs(out), (0.34 * y, 0.16), 1 if out > 0 else -1,
-                                True))  # fmt: skip
+            faces.append(_panel(side * 0.72 * y, z, abs(out), (0.34 * y, 0.16), end, True))
             colours.append(colour)
-        faces.append(_panel(0.0, 0.42, abs(out), (0.5, 0.12), 1 if out > 0 else -1, True))
+        faces.append(_panel(0.0, 0.42, abs(out), (0.5, 0.12), end, True))
         colours.append((0.92, 0.92, 0.88))
     return quads(np.array(faces), np.array(colours))
 

@@ -1,4 +1,4 @@
-"""The ego vehicle: a kinematic bicycle about its rear axle, driven by acceleration and curvature."""
+"""The ego vehicle: a kinematic bicycle about its rear axle, by acceleration and curvature."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LENGTH_M, WIDTH_M = 4.6, 1.9
-REAR_OVERHANG_M = 0.95  # the rig frame's origin is the rear axle's centre
+WIDTH_M = 1.9
 MAX_CURVATURE_1PM = 0.2
 
 

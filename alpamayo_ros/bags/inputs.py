@@ -1,0 +1,115 @@
+"""Which topics of a recording feed the planner, and how its cameras are calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Mapping, Optional
+
+import numpy as np
+
+from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.errors import BagError
+from alpamayo_ros.feed import Reader, check_compressed, compressed_to_rgb, image_to_rgb
+from alpamayo_ros.odometry import RigOffset
+from alpamayo_ros.parameters import CameraInput, PlannerSettings
+from alpamayo_ros.types import CAMERA_NAMES
+from alpamayo_ros.viz.projection import DISTORTION_MODELS, CameraModel
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+ODOMETRY = "nav_msgs/msg/Odometry"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+
+READERS = {
+    IMAGE: Reader(None, image_to_rgb, True),
+    COMPRESSED: Reader(check_compressed, compressed_to_rgb, False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """CameraInfo of one camera, and the frame that it belongs to."""
+
+    info: Any
+    frame_id: str
+
+
+def check_inputs(bag: BagReader, settings: PlannerSettings) -> None:
+    """Raises BagError, listing what the bag has, where a needed topic is absent or of a wrong type."""
+    wanted = {
+        camera.topic: [IMAGE, COMPRESSED]
+        if camera.transport == "auto"
+        else [IMAGE if camera.transport == "raw" else COMPRESSED]
+        for camera in settings.cameras
+    }
+    bag.require({**wanted, settings.odometry_topic: [ODOMETRY]})
+
+
+def guess_inputs(bag: BagReader, settings: PlannerSettings) -> PlannerSettings:
+    """Settings whose topics this bag has, by type and name, for a quick look at any recording.
+
+    A camera keeps its configured topic where the bag has it; else the topic that carries the
+    camera's name; a bag with neither has its first image topic taken for front_wide. Raises
+    BagError where there is no image or no odometry at all.
+    """
+    images = [name for name, info in bag.topics.items() if info.type in READERS and info.count]
+    odometry = [name for name, info in bag.topics.items() if info.type == ODOMETRY and info.count]
+    if not images or not odometry:
+        lacking = "image" if not images else "nav_msgs/Odometry"
+        listing = "\n".join(f"  {name}  {info.type}" for name, info in sorted(bag.topics.items()))
+        raise BagError(f"{bag.path} has no {lacking} topic. It has:\n{listing}")
+    configured = {camera.name: camera.topic for camera in settings.cameras}
+    chosen: dict[str, str] = {}
+    for name in [*configured, *(name for name in CAMERA_NAMES if name not in configured)]:
+        topic = configured.get(name)
+        matches = [image for image in images if name in image]
+        if topic in images or matches:
+            chosen[name] = topic if topic in images else matches[0]  # type: ignore[assignment]
+    if not chosen:
+        chosen = {"front_wide": images[0]}
+    topic = settings.odometry_topic if settings.odometry_topic in odometry else odometry[0]
+    cameras = tuple(CameraInput(name, image, "auto", 0) for name, image in chosen.items())
+    pipeline = replace(settings.pipeline, cameras=tuple(chosen))
+    return replace(settings, cameras=cameras, odometry_topic=topic, pipeline=pipeline)
+
+
+def first_child_frame(bag: BagReader, settings: PlannerSettings) -> str:
+    """The child_frame_id of the bag's first odometry message; empty where it has none."""
+    for _, _, message in bag.messages([settings.odometry_topic]):
+        return str(message.child_frame_id)
+    return ""
+
+
+def info_topic(image_topic: str) -> str:
+    """Where image_transport publishes the CameraInfo of an image topic."""
+    base = image_topic.removesuffix("/compressed")
+    return base.rsplit("/", 1)[0] + "/camera_info"
+
+
+def calibration_topics(bag: BagReader, settings: PlannerSettings) -> Mapping[str, str]:
+    """Camera name -> CameraInfo topic, of the cameras that have one."""
+    found = {}
+    for camera in settings.cameras:
+        beside = info_topic(camera.topic)
+        below = camera.topic.removesuffix("/compressed") + "/camera_info"
+        for topic in (beside, below):
+            if topic in bag.topics and bag.topics[topic].type == CAMERA_INFO:
+                found[camera.name] = topic
+                break
+    return found
+
+
+def camera_model(
+    calibration: Optional[Calibration], transforms: RigOffset
+) -> Optional[CameraModel]:
+    """A camera to project with; None without CameraInfo, transform, or a usable lens model."""
+    if calibration is None:
+        return None
+    info = calibration.info
+    optical_from_rig = transforms.child_from_rig(calibration.frame_id)
+    k = np.asarray(info.k, dtype=np.float64).reshape(3, 3)
+    if optical_from_rig is None or k[0, 0] <= 0 or info.distortion_model not in DISTORTION_MODELS:
+        return None
+    return CameraModel(
+        k, optical_from_rig, int(info.width), int(info.height), info.d, info.distortion_model
+    )
