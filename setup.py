@@ -9,7 +9,7 @@ def shared(folder: str) -> list[tuple[str, list[str]]]:
     """`folder` and all below it, as data files under share/alpamayo_ros."""
     targets: dict[str, list[str]] = {}
     for file in sorted(Path(folder).rglob("*")):
-        if file.is_file() and file.suffix != ".pyc":
+        if file.is_file() and file.suffix != ".pyc" and "plain_ros" not in file.parts:
             targets.setdefault(f"share/alpamayo_ros/{file.parent}", []).append(str(file))
     return sorted(targets.items())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from typing import Optional, Sequence
 
@@ -52,10 +53,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     command.add_arguments(parser)
     options = parser.parse_args(arguments[1:])
     try:
-        return int(command.run(options))
+        code = int(command.run(options))
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"alpamayo {name}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `alpamayo … | head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"alpamayo {name}: interrupted", file=sys.stderr)
         return 130

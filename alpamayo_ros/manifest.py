@@ -9,7 +9,7 @@ from typing import Any, Mapping
 import yaml
 
 from alpamayo_ros import resources
-from alpamayo_ros.errors import ModelError, UserError
+from alpamayo_ros.errors import ModelError
 from alpamayo_ros.types import CAMERA_NAMES
 
 REQUIRED = ("name", "backend", "licence", "cameras")
@@ -59,11 +59,14 @@ class Manifest:
 def load_manifest(model: str) -> Manifest:
     """A manifest by model name (models/<name>.yaml) or by path. Raises ModelError."""
     looks_like_path = "/" in model or model.endswith((".yaml", ".yml"))
+    path = Path(model) if looks_like_path else resources.resource("models") / f"{model}.yaml"
     try:
-        path = Path(model) if looks_like_path else resources.resource("models", f"{model}.yaml")
         text = path.read_text()
-    except (OSError, UserError) as error:
-        raise ModelError(f"no model {model!r}: {_why(error)}. {_shipped()}") from error
+    except FileNotFoundError as error:
+        where = f"{path} does not exist" if looks_like_path else f"no model {model!r}"
+        raise ModelError(f"{where}. {_shipped()}") from error
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -97,10 +100,6 @@ def _cameras(entry: Any, path: Path) -> CameraRequirement:
     if unknown:
         raise ModelError(f"{path}: unknown camera {', '.join(map(str, unknown))}")
     return requirement
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _shipped() -> str:

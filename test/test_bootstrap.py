@@ -97,8 +97,10 @@ class TestStamps:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A checkout with what the keys of the steps read."""
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with what the keys of the steps read, on a machine with compilers."""
+    for variable in ("CC", "CXX"):
+        monkeypatch.setenv(variable, sys.executable)
     (tmp_path / "msg").mkdir()
     (tmp_path / "msg" / "A.msg").write_text("int32 a")
     (tmp_path / "alpamayo_ros").mkdir()
@@ -170,6 +172,18 @@ class TestPending:
         Environment(checkout).stamps.begin("build")
         assert pending(checkout) == ["build"]
 
+    def test_a_machine_without_a_compiler_gets_one(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(checkout))
+        for variable in ("CC", "CXX"):
+            monkeypatch.delenv(variable)
+        assert pending(checkout, dev=False) == [*self.everything[:4], "compiler", "build"]
+        finish_all(checkout)
+        assert pending(checkout) == []
+        (checkout / "msg" / "A.msg").write_text("int64 a")
+        assert pending(checkout) == ["build"]
+
     def test_a_moved_environment_starts_over(self, checkout: Path) -> None:
         """Its scripts name the place where they were made."""
         finish_all(checkout)
@@ -223,22 +237,17 @@ class TestChecks:
         with pytest.raises(checks.SetupError, match=r"GB free and .venv needs 1000000.0 GB"):
             checks.check_disk(str(tmp_path), needed=10**15)
 
-    def test_no_compiler_names_build_essential(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.delenv("CC", raising=False)
-        (tmp_path / "gcc").touch(mode=0o755)
-        with pytest.raises(checks.SetupError, match="build-essential"):
-            checks.check_compilers()
-
-    def test_cc_and_cxx_win(self, tmp_path: Path) -> None:
-        for name in ("gcc", "g++", "my-cc"):
-            (tmp_path / name).touch(mode=0o755)
+    def test_both_compilers_are_needed_and_cc_and_cxx_win(self, tmp_path: Path) -> None:
         path = {"PATH": str(tmp_path)}
-        assert checks.find_compilers(path) == ("gcc", "g++")
-        assert checks.find_compilers({**path, "CC": "my-cc -m64"}) == ("my-cc", "g++")
-        assert checks.find_compilers({**path, "CC": "not-there"}) == (None, None)
+        assert not checks.has_compilers(path)
+        (tmp_path / "gcc").touch(mode=0o755)
+        assert not checks.has_compilers(path)
+        for name in ("g++", "my-cc"):
+            (tmp_path / name).touch(mode=0o755)
+        assert checks.has_compilers(path)
+        assert checks.has_compilers({**path, "CC": "my-cc -m64"})
+        with pytest.raises(checks.SetupError, match="CC names not-there, which is not on PATH"):
+            checks.has_compilers({**path, "CC": "not-there"})
 
 
 class TestCommands:

@@ -35,7 +35,7 @@ class Calibration:
 
 
 def check_inputs(bag: BagReader, settings: PlannerSettings) -> None:
-    """Raises BagError, listing what the bag has, where a needed topic is absent or of a wrong type."""
+    """Raises BagError, listing what the bag has, where a topic is absent or of a wrong type."""
     wanted = {
         camera.topic: [IMAGE, COMPRESSED]
         if camera.transport == "auto"

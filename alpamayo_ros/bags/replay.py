@@ -6,23 +6,16 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Deque, Optional
+from typing import Any, Callable, Deque
 
 from alpamayo_ros import messages
 from alpamayo_ros.backends.base import PlannerBackend
-from alpamayo_ros.bags.inputs import (
-    READERS,
-    Calibration,
-    calibration_topics,
-    check_inputs,
-)
+from alpamayo_ros.bags.context import DriveContext, read_context
+from alpamayo_ros.bags.inputs import READERS, check_inputs
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.writer import BagWriter
-from alpamayo_ros.errors import UserError
-from alpamayo_ros.evaluation.scoring import Scorer
 from alpamayo_ros.feed import Feed, steady_ns
 from alpamayo_ros.messages import StatusContext
-from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.sampling import Selection
@@ -44,14 +37,11 @@ PLANNER_TOPICS = {
 class ReplayResult:
     """Everything that a report and a picture are made of."""
 
-    scorer: Scorer = field(default_factory=Scorer)
+    context: DriveContext
     plans: list[Plan] = field(default_factory=list)
     odometry_from_rig: list[Pose3] = field(default_factory=list)  # of each plan
-    front_stamps_ns: list[int] = field(default_factory=list)  # the front frame of each plan
     rejections: list[Rejection] = field(default_factory=list)
     stage_ms: dict[str, list[float]] = field(default_factory=dict)
-    transforms: Optional[RigOffset] = None
-    calibrations: dict[str, Calibration] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     wall_s: float = 0.0
     bag_s: float = 0.0
@@ -77,71 +67,43 @@ class Replay:
         backend.manifest.cameras.check(cameras, backend.manifest.name)
         self._bag, self._settings, self._backend, self._writer = bag, settings, backend, writer
         self._planner = planner
-        self.result = ReplayResult(warnings=list(bag.warnings))
-        self._transforms = RigOffset(settings.rig_frame, settings.odometry_child_from_rig)
-        self.result.transforms = RigOffset(settings.rig_frame)
+        self.result = ReplayResult(read_context(bag, settings), warnings=list(bag.warnings))
+        assert self.result.context.child_from_rig is not None
         self._sources = {c.name: Source(c.name, c.topic) for c in settings.cameras}
         self._sources["odometry"] = Source("odometry", settings.odometry_topic)
         self._feed = Feed(
             Pipeline(settings.pipeline),
             self._sources,
-            self._transforms,
+            self.result.context.child_from_rig,
             settings.resize_policy,
             decode_soon=lambda image: None,
         )
         self._pending: Deque[tuple[int, Rejection]] = deque()  # log time, rejection
-        self._front = "front_wide" if "front_wide" in cameras else cameras[0]
 
     def run(self, progress: Callable[[float], None] = lambda done_s: None) -> ReplayResult:
         """Play the bag through; `progress` hears how many seconds of it are done."""
         started = time.perf_counter()
         for name, msgtype in PLANNER_TOPICS.items():
             self._writer.add_topic(f"{self._planner}/{name}", msgtype)
-        self._read_transforms()
         cameras = {camera.topic: camera for camera in self._settings.cameras}
-        info = {
-            topic: name for name, topic in calibration_topics(self._bag, self._settings).items()
-        }
         odometry = self._settings.odometry_topic
-        topics = [*cameras, odometry, *info]
         begun = False
-        for topic, now_ns, message in self._bag.messages(topics):
+        for topic, now_ns, message in self._bag.messages([*cameras, odometry]):
             if not begun:
                 self._feed.pipeline.start(now_ns)
                 begun = True
             if topic in cameras:
                 self._on_image(message, cameras[topic], now_ns)
-            elif topic == odometry:
-                pose = self._feed.add_odometry(
-                    message, self._settings.odometry_stamp_offset_ns, now_ns
-                )
-                if pose is not None:
-                    self.result.scorer.add_pose(pose)
             else:
-                frame_id = message.header.frame_id
-                self.result.calibrations.setdefault(info[topic], Calibration(message, frame_id))
+                offset_ns = self._settings.odometry_stamp_offset_ns
+                self._feed.add_odometry(message, offset_ns, now_ns)
             self._poll(now_ns)
             progress((now_ns - self._bag.start_ns) / NS_PER_S)
-        self._check_odometry_frame()
         # Ticks after the last image have nothing to plan from: the recording is over, no fault.
         self._pending.clear()
         self.result.wall_s = time.perf_counter() - started
         self.result.bag_s = (self._bag.end_ns - self._bag.start_ns) / NS_PER_S
         return self.result
-
-    def _read_transforms(self) -> None:
-        """Static transforms first: a latched message holds for the whole drive."""
-        if "/tf_static" not in self._bag.topics:
-            return
-        for _, _, message in self._bag.messages(["/tf_static"]):
-            self._transforms.add_static_transforms(message)
-            assert self.result.transforms is not None
-            self.result.transforms.add_static_transforms(message)
-
-    def _check_odometry_frame(self) -> None:
-        child = self._feed.odometry_child_frame
-        if child is not None and self._transforms.child_from_rig(child) is None:
-            raise UserError(self._transforms.explain(child))
 
     def _on_image(self, message: Any, camera: Any, now_ns: int) -> None:
         reader = READERS[self._bag.topics[camera.topic].type]
@@ -163,16 +125,14 @@ class Replay:
         if outcome.rejection is not None:
             self._pending.append((now_ns, outcome.rejection))
             return
-        plan, sample, selection = outcome.plan, outcome.sample, outcome.selection
+        plan, sample = outcome.plan, outcome.sample
         assert plan is not None and sample is not None
         while self._pending:  # they were due before this plan
             self._reject(*self._pending.popleft())
         result = self.result
         result.plans.append(plan)
         result.odometry_from_rig.append(sample.odometry_from_rig_t0)
-        result.scorer.add_plan(plan.t0_ns, plan.xyz_in_rig_t0)
-        row = next(row for row in selection.slots if row[0].camera == self._front)
-        result.front_stamps_ns.append(row[-1].stamp_ns)
+        result.context.scorer.add_plan(plan.t0_ns, plan.xyz_in_rig_t0)
         for stage, duration in outcome.stage_ms.items():
             result.stage_ms.setdefault(stage, []).append(duration)
         self._write(outcome, now_ns)

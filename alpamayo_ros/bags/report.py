@@ -1,29 +1,50 @@
-"""report.json and overview.png of a replay."""
+"""report.json and overview.png of plans made on a recording."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
+from alpamayo_ros.bags.context import DriveContext
 from alpamayo_ros.bags.inputs import READERS, camera_model
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.replay import ReplayResult
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.odometry import stamp_ns
-from alpamayo_ros.parameters import PlannerSettings
-from alpamayo_ros.types import NS_PER_S, ImageError
+from alpamayo_ros.parameters import CameraInput, PlannerSettings
+from alpamayo_ros.types import NS_PER_S, ImageError, Pose3
 from alpamayo_ros.viz.canvas import save_png
 from alpamayo_ros.viz.overview import DriveOverview, OverviewInstant, draw_overview
 
-PANELS = 3
+PANELS_AT = (0.1, 0.5, 0.9)  # of the plans: the ones whose camera image is shown
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnPlan:
+    """What the picture needs of one plan."""
+
+    t0_ns: int
+    xyz_in_rig_t0: NDArray[np.float64]  # (64, 3)
+    odometry_from_rig_t0: Pose3
+    reasoning: str
+
+
+def drawn_plans(result: ReplayResult) -> list[DrawnPlan]:
+    """The plans of a replay."""
+    return [
+        DrawnPlan(plan.t0_ns, plan.xyz_in_rig_t0, pose, plan.reasoning)
+        for plan, pose in zip(result.plans, result.odometry_from_rig)
+    ]
 
 
 def report(result: ReplayResult, manifest: Manifest, bag: Path) -> dict[str, Any]:
     """The content of report.json; errors in metres, durations in milliseconds."""
-    scores = result.scorer.scores()
+    scores = result.context.scorer.scores()
     return {
         "bag": str(bag),
         "model": manifest.name,
@@ -53,89 +74,66 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def draw_report(
-    result: ReplayResult,
+    plans: Sequence[DrawnPlan],
+    rejected_due_ns: Sequence[int],
+    context: DriveContext,
     settings: PlannerSettings,
     bag: BagReader,
     path: Path,
     title: str,
 ) -> None:
     """overview.png: plans on the front camera at three instants, from above, and the speed."""
-    drive = result.scorer.drive
+    drive = context.scorer.drive
     start_ns = int(drive.stamps_ns[0]) if len(drive.stamps_ns) else bag.start_ns
-    shown = _shown(len(result.plans))
-    images = _front_images(result, settings, bag, shown)
-    instants = [
-        instant
-        for index in shown
-        if (instant := _instant(result, settings, index, images, start_ns)) is not None
-    ]
-    plans = [
-        geometry.apply(pose, plan.xyz_in_rig_t0)
-        for plan, pose in zip(result.plans, result.odometry_from_rig)
-    ]
+    last = len(plans) - 1
+    shown = sorted({round(share * last) for share in PANELS_AT}) if plans else []
+    cameras = {camera.name: camera for camera in settings.cameras}
+    front = cameras.get("front_wide", settings.cameras[0])
+    images = _images_at(bag, front, [plans[index].t0_ns for index in shown])
+    instants = []
+    for index in shown:
+        plan = plans[index]
+        if plan.t0_ns in images:
+            time_s = (plan.t0_ns - start_ns) / NS_PER_S
+            instants.append(
+                OverviewInstant(
+                    image_rgb=images[plan.t0_ns],
+                    path_xyz_in_rig_t0=plan.xyz_in_rig_t0,
+                    caption=f"{time_s:.1f} s: {plan.reasoning}",
+                    time_s=time_s,
+                    camera=camera_model(context.calibrations.get(front.name), context.transforms),
+                    future_xyz_in_rig_t0=context.scorer.true_future(plan.t0_ns),
+                )
+            )
+    in_odometry = [geometry.apply(p.odometry_from_rig_t0, p.xyz_in_rig_t0) for p in plans]
     overview = DriveOverview(
         times_s=drive.times_s,
         positions_m=drive.positions_m,
         speeds_mps=drive.speeds_mps,
-        plan_times_s=np.array([(plan.t0_ns - start_ns) / NS_PER_S for plan in result.plans]),
-        plans_xyz_in_odometry=np.array(plans).reshape(-1, 64, 3),
-        rejection_times_s=np.array([(r.due_ns - start_ns) / NS_PER_S for r in result.rejections]),
+        plan_times_s=np.array([(plan.t0_ns - start_ns) / NS_PER_S for plan in plans]),
+        plans_xyz_in_odometry=np.array(in_odometry).reshape(-1, 64, 3),
+        rejection_times_s=np.array([(due - start_ns) / NS_PER_S for due in rejected_due_ns]),
     )
-    subtitle = f"{len(result.plans)} plans, {len(result.rejections)} ticks without one"
+    subtitle = f"{len(plans)} plans, {len(rejected_due_ns)} ticks without one"
     save_png(path, draw_overview(instants, overview, title=title, subtitle=subtitle))
 
 
-def _shown(count: int) -> list[int]:
-    """Indices of the plans whose camera image is shown: spread over the drive."""
-    if count == 0:
-        return []
-    return sorted({round(share * (count - 1)) for share in (0.1, 0.5, 0.9)})[:PANELS]
-
-
-def _front(settings: PlannerSettings) -> Any:
-    cameras = {camera.name: camera for camera in settings.cameras}
-    return cameras.get("front_wide", settings.cameras[0])
-
-
-def _front_images(
-    result: ReplayResult, settings: PlannerSettings, bag: BagReader, shown: Sequence[int]
-) -> dict[int, np.ndarray]:
-    """The front camera's images of the shown plans at their full size, by stamp."""
-    camera = _front(settings)
+def _images_at(
+    bag: BagReader, camera: CameraInput, stamps_ns: Sequence[int]
+) -> dict[int, NDArray[np.uint8]]:
+    """The camera's image nearest to each stamp, at its full size; damaged ones are left out."""
     reader = READERS[bag.topics[camera.topic].type]
-    wanted = {result.front_stamps_ns[index] for index in shown}
-    images: dict[int, np.ndarray] = {}
-    for _, _, message in bag.messages([camera.topic]) if wanted else ():
+    nearest: dict[int, tuple[int, Any]] = {}
+    for _, _, message in bag.messages([camera.topic]) if stamps_ns else ():
         stamp = stamp_ns(message.header.stamp) + camera.stamp_offset_ns
-        if stamp in wanted:
-            try:
-                images[stamp] = reader.to_rgb(message)
-            except ImageError:
-                continue
-            if len(images) == len(wanted):
-                break
+        for wanted in stamps_ns:
+            distance = abs(stamp - wanted)
+            if wanted not in nearest or distance < nearest[wanted][0]:
+                nearest[wanted] = (distance, message)
+    images = {}
+    for wanted, (_, message) in nearest.items():
+        try:
+            images[wanted] = reader.to_rgb(message)
+        except ImageError:
+            continue
     return images
-
-
-def _instant(
-    result: ReplayResult,
-    settings: PlannerSettings,
-    index: int,
-    images: dict[int, np.ndarray],
-    start_ns: int,
-) -> Optional[OverviewInstant]:
-    plan = result.plans[index]
-    image = images.get(result.front_stamps_ns[index])
-    if image is None:
-        return None
-    assert result.transforms is not None
-    calibration = result.calibrations.get(_front(settings).name)
-    time_s = (plan.t0_ns - start_ns) / NS_PER_S
-    return OverviewInstant(
-        image_rgb=image,
-        path_xyz_in_rig_t0=plan.xyz_in_rig_t0,
-        caption=f"{time_s:.1f} s, {plan.speed_t0_mps:.1f} m/s: {plan.reasoning}",
-        time_s=time_s,
-        camera=camera_model(calibration, result.transforms),
-        future_xyz_in_rig_t0=result.scorer.true_future(plan.t0_ns),
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from alpamayo_ros.bootstrap import commands, stamps
+from alpamayo_ros.bootstrap import checks, commands, stamps, zig
 from alpamayo_ros.bootstrap.entry_points import site_packages
 
 BUILD_REMEDY = (
@@ -57,6 +57,8 @@ class Builder:
             "BUILD_TESTING": "OFF",
         }
         environ = commands.clean_environment(self.venv)
+        if not checks.has_compilers(environ):
+            environ.update(zig.compilers(self.venv))
         environ["AMENT_PREFIX_PATH"] = environ["CMAKE_PREFIX_PATH"] = str(self.venv)
         command: list[str | Path] = [self.venv / "bin" / "colcon"]
         command += ["--log-base", self.logs / "colcon", "build"]

@@ -99,22 +99,16 @@ def check_disk(folder: str, needed: int = NEEDED_BYTES) -> None:
         )
 
 
-def find_compilers(environ: Mapping) -> tuple:
-    """(C compiler, C++ compiler) of this machine; (None, None) unless it has both.
-
-    `CC` and `CXX` win, as they do for CMake.
-    """
+def has_compilers(environ: Mapping) -> bool:
+    """Whether there are both a C and a C++ compiler. `CC` and `CXX` win, as they do for CMake."""
     path = environ.get("PATH", os.defpath)
     found = []
     for variable, names in (("CC", ("cc", "gcc", "clang")), ("CXX", ("c++", "g++", "clang++"))):
-        wanted = environ[variable].split()[:1] if environ.get(variable) else names
-        found.append(next((name for name in wanted if shutil.which(name, path=path)), None))
-    return (found[0], found[1]) if all(found) else (None, None)
-
-
-def check_compilers() -> None:
-    if find_compilers(os.environ) == (None, None):
-        raise SetupError(
-            "no C and C++ compiler on PATH (cc, gcc or clang, and c++, g++ or clang++), to compile "
-            "the messages with.\nDebian, Ubuntu: `sudo apt install build-essential`"
-        )
+        wanted = (environ.get(variable) or "").split()[:1]
+        found.append(any(shutil.which(name, path=path) for name in wanted or names))
+        if wanted and not found[-1]:
+            raise SetupError(
+                f"{variable} names {wanted[0]}, which is not on PATH.\n"
+                "Unset it, or install that compiler"
+            )
+    return all(found)

@@ -12,10 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alpamayo_ros.bootstrap import build, checks, commands, entry_points, exports, stamps
+from alpamayo_ros.bootstrap import build, checks, commands, entry_points, exports, stamps, zig
 
 ROOT = Path(__file__).resolve().parents[2]
 PIP_REMEDY = (
@@ -67,6 +67,10 @@ def set_up(dev: bool = False, quiet: bool = False, root: Path = ROOT) -> None:
             print("nothing to do: .venv is up to date")
 
 
+# pip takes a package that it was unpacking when it was killed for an installed one.
+PIP_STEPS = ("venv", "packages", "packages_dev", "compiler")
+
+
 class Environment:
     """The `.venv` of one checkout, and what is to be done to it."""
 
@@ -78,46 +82,55 @@ class Environment:
         self.builder = build.Builder(root, self.venv)
         self.build_from_scratch = False
         version = self._existing_version()
-        # pip takes a package that it was unpacking when it was killed for an installed one.
-        cut_off = any(map(self.stamps.was_cut_off, ("venv", "packages", "packages_dev")))
+        cut_off = any(map(self.stamps.was_cut_off, PIP_STEPS))
         self.remake = not version or cut_off
         self.version = platform.python_version() if self.remake else version
 
     def pending(self, dev: bool) -> list[Step]:
         """The steps whose stamps do not match the sources, in order."""
         venv_key = self._venv_key(self.version)
-        packages_key = self._packages_key(venv_key, "requirements.txt")
-        repair_key = stamps.hash_of(packages_key, "1")
+        packages = self._pip_step(
+            "packages", "ROS 2 Jazzy and the other packages, 0.4 GB to download", "requirements.txt"
+        )
+        repair_key = stamps.hash_of(packages.key, "1")
         entry_key = stamps.hash_of(venv_key, entry_points.files_key(self.root))
+        build_key = stamps.hash_of(repair_key, entry_key, self.builder.sources_key())
         steps = [
             Step("venv", f"virtual environment, Python {self.version}", venv_key, self._make_venv),
-            Step(
-                "packages",
-                "ROS 2 Jazzy and the other packages, about 0.5 GB to download",
-                packages_key,
-                lambda progress: self._install("requirements.txt", progress),
-            ),
+            packages,
             Step("repair", "CMake exports of the wheels", repair_key, self._repair),
             Step("entry_points", "entry points", entry_key, self._write_entry_points),
-            Step(
-                "build",
-                "messages and package (colcon build)",
-                stamps.hash_of(repair_key, entry_key, self.builder.sources_key()),
-                self._build,
-            ),
+            Step("build", "messages and package (colcon build)", build_key, self._build),
         ]
         if dev:
-            steps.append(
-                Step(
-                    "packages_dev",
-                    "tools for tests and lint",
-                    self._packages_key(venv_key, "requirements-dev.txt"),
-                    lambda progress: self._install("requirements-dev.txt", progress),
-                )
-            )
-        if self.remake:
+            title = "tools for tests and lint"
+            steps.append(self._pip_step("packages_dev", title, "requirements-dev.txt"))
+        if not self.remake:
+            steps = [step for step in steps if not self.stamps.matches(step.name, step.key)]
+        return self._with_compiler(steps)
+
+    def _pip_step(self, name: str, title: str, requirements: str) -> Step:
+        folder = self.root / "config" / "plain_ros"
+        files = [folder / requirements, self._constraints()]
+        contents = stamps.hash_of_contents(self.root, files)
+        return Step(
+            name,
+            title,
+            stamps.hash_of(self._venv_key(self.version), contents),
+            lambda progress: pip_install(self.venv, files[:1], files[1], progress),
+        )
+
+    def _with_compiler(self, steps: list[Step]) -> list[Step]:
+        """`steps`, with a compiler before the build on a machine that has none."""
+        names = [step.name for step in steps]
+        if "build" not in names or checks.has_compilers(os.environ):
             return steps
-        return [step for step in steps if not self.stamps.matches(step.name, step.key)]
+        title = "a compiler (none on PATH: Zig's, 0.1 GB to download)"
+        step = self._pip_step("compiler", title, "requirements-compiler.txt")
+        if not self.remake and self.stamps.matches(step.name, step.key):
+            return steps
+        steps.insert(names.index("build"), replace(step, action=self._install_compiler))
+        return steps
 
     def do(self, step: Step, progress: commands.Progress) -> None:
         """Do one step and stamp it; one that is killed on the way is found out by the next run."""
@@ -142,8 +155,6 @@ class Environment:
             checks.check_venv_module()
             checks.check_headers()
             checks.check_disk(str(self.root))
-        if "build" in names:
-            checks.check_compilers()
         if "venv" not in names and self.version != platform.python_version():
             print(f"note: .venv has Python {self.version}; `make clean` first to change it")
 
@@ -164,11 +175,6 @@ class Environment:
         major, minor = self.version.split(".")[:2]
         return self.root / "config" / "plain_ros" / f"constraints-py{major}{minor}.txt"
 
-    def _packages_key(self, venv_key: str, requirements: str) -> str:
-        folder = self.root / "config" / "plain_ros"
-        files = [folder / requirements, self._constraints()]
-        return stamps.hash_of(venv_key, stamps.hash_of_contents(self.root, files))
-
     def _clear_venv(self) -> None:
         if not self.venv.exists():
             return
@@ -186,9 +192,10 @@ class Environment:
             progress=progress,
         )
 
-    def _install(self, requirements: str, progress: commands.Progress) -> None:
-        folder = self.root / "config" / "plain_ros"
-        pip_install(self.venv, [folder / requirements], self._constraints(), progress)
+    def _install_compiler(self, progress: commands.Progress) -> None:
+        requirements = self.root / "config" / "plain_ros" / "requirements-compiler.txt"
+        pip_install(self.venv, [requirements], None, progress, f"{zig.REMEDY}\n{PIP_REMEDY}")
+        zig.write_wrappers(self.venv)
 
     def _repair(self, progress: commands.Progress) -> None:
         asked = (
@@ -216,6 +223,7 @@ def pip_install(
     requirements: list[Path],
     constraints: Path | None,
     progress: commands.Progress | None = None,
+    remedy: str = PIP_REMEDY,
 ) -> None:
     files = [word for file in requirements for word in ("-r", str(file))]
     if constraints is not None:
@@ -225,6 +233,6 @@ def pip_install(
         [*pip, "install", "--disable-pip-version-check", "--prefer-binary", *files],
         venv / "log" / f"pip-{requirements[-1].stem}.log",
         commands.clean_environment(venv),
-        PIP_REMEDY,
+        remedy,
         progress=progress,
     )

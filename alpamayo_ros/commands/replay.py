@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from alpamayo_ros.backends.registry import create_backend
     from alpamayo_ros.bags.reader import BagReader
     from alpamayo_ros.bags.replay import replay
-    from alpamayo_ros.bags.report import draw_report, report
+    from alpamayo_ros.bags.report import draw_report, drawn_plans, report
 
     settings = planner_settings(args)
     backend = create_backend(settings.model, settings.backend)
@@ -82,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
         content = report(result, backend.manifest, args.bag)
         write_json(args.out / "report.json", content)
         title = f"{args.bag.resolve().name}: {backend.manifest.name}"
-        draw_report(result, settings, bag, args.out / "overview.png", title)
+        due_ns = [rejection.due_ns for rejection in result.rejections]
+        picture = args.out / "overview.png"
+        draw_report(drawn_plans(result), due_ns, result.context, settings, bag, picture, title)
     write_json(args.json, content)
     if str(args.json) != "-":
         print_report(content, args.out)
@@ -102,9 +104,8 @@ def print_report(content: dict[str, Any], out: Path) -> None:
     for warning in content["warnings"]:
         print(f"note: {warning}")
     rejected = ", ".join(f"{reason} {n}" for reason, n in sorted(content["rejections"].items()))
-    print(
-        f"{content['plans']} plans at {content['instants']} instants; rejected: {rejected or 'none'}"
-    )
+    print(f"{content['plans']} plans at {content['instants']} instants")
+    print(f"rejected: {rejected or 'none'}")
     print_errors(content)
     print(f"{out / 'plans.mcap'}\n{out / 'report.json'}\n{out / 'overview.png'}")
 

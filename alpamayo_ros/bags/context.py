@@ -1,0 +1,51 @@
+"""What a recording says around its images: how the vehicle moved, where its cameras look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Optional
+
+from alpamayo_ros.bags.inputs import Calibration, calibration_topics
+from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.evaluation.scoring import Scorer
+from alpamayo_ros.odometry import RigOffset, ego_pose
+from alpamayo_ros.parameters import PlannerSettings
+from alpamayo_ros.types import EgoPose
+
+
+@dataclass(slots=True)
+class DriveContext:
+    """Read once, before planning."""
+
+    scorer: Scorer = field(default_factory=Scorer)  # holds the drive's odometry
+    calibrations: dict[str, Calibration] = field(default_factory=dict)  # by camera name
+    transforms: RigOffset = field(default_factory=lambda: RigOffset(""))  # static, by /tf_static
+    child_from_rig: Optional[RigOffset] = None  # the same, and the parameter's offset
+
+
+def read_context(bag: BagReader, settings: PlannerSettings) -> DriveContext:
+    """Static transforms, odometry and calibrations of a bag.
+
+    Raises UserError where odometry's child frame cannot be related to the rig.
+    """
+    context = DriveContext(transforms=RigOffset(settings.rig_frame))
+    offset = RigOffset(settings.rig_frame, settings.odometry_child_from_rig)
+    context.child_from_rig = offset
+    if "/tf_static" in bag.topics:
+        for _, _, message in bag.messages(["/tf_static"]):
+            context.transforms.add_static_transforms(message)
+            offset.add_static_transforms(message)
+    for _, _, message in bag.messages([settings.odometry_topic]):
+        child_from_rig = offset.child_from_rig(message.child_frame_id)
+        if child_from_rig is None:
+            raise UserError(offset.explain(message.child_frame_id))
+        pose = ego_pose(message, child_from_rig)
+        if isinstance(pose, EgoPose):
+            stamp = pose.stamp_ns + settings.odometry_stamp_offset_ns
+            context.scorer.add_pose(replace(pose, stamp_ns=stamp))
+    for name, topic in calibration_topics(bag, settings).items():
+        for _, _, message in bag.messages([topic]):
+            context.calibrations[name] = Calibration(message, message.header.frame_id)
+            break
+    return context

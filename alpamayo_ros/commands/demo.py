@@ -1,0 +1,211 @@
+"""Play a drive through real nodes, then score and draw what they planned.
+
+Three processes over DDS: player, planner, recorder. Without --bag a drive is rendered first (once;
+it is kept). Topics of a bag are taken by type and name where the planner's defaults are not in it.
+
+examples:
+  alpamayo demo
+  alpamayo demo --bag my_recording --seconds 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+
+from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.replay import (
+    add_planner_arguments,
+    make_folder,
+    planner_settings,
+    print_errors,
+)
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.parameters import PlannerSettings
+
+FUTURE_S = 6.4  # driven on after the last plan, so that it can be scored
+START_UP_S = 30.0  # for three Python processes to start and find each other on a busy machine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to play, for how long, where the results go."""
+    parser.add_argument("--bag", type=Path, help="a rosbag2 of yours (default: a rendered drive)")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of driving (default 15)")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR",
+                        help="for the results (default out/demo)")  # fmt: skip
+    add_planner_arguments(parser)
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record or open a drive, run the nodes on it, report."""
+    from alpamayo_ros.bags.reader import BagReader
+    from alpamayo_ros.processes import require_ros
+
+    require_ros()
+    if not args.seconds > 0:
+        raise UserError(f"--seconds is {args.seconds:g}, wanted a number > 0")
+    make_folder(args.out)
+    bag_path = args.bag or _rendered_drive(args.out, args.seconds)
+    with BagReader(bag_path) as bag:
+        settings = _settings_for(bag, planner_settings(args))
+        seconds = min(args.seconds, (bag.end_ns - bag.start_ns) / 1e9)
+        _run_nodes(bag_path, settings, args.params, seconds, args.out)
+        content = _report(bag, settings, args.out)
+    write_json(args.out / "report.json", content)
+    write_json(args.json, content)
+    if str(args.json) != "-":
+        _print(content, args.out)
+    return 0 if content["plans"] else 1
+
+
+def _rendered_drive(out: Path, seconds: float) -> Path:
+    """The drive to play, rendered unless an earlier run left it."""
+    length_s = max(20.0, seconds + FUTURE_S)
+    path = out / f"drive_{length_s:g}s"
+    if path.exists():
+        return path
+    from alpamayo_ros.world.record import RecordOptions, record
+
+    progress = Progress("rendering a drive", length_s, "s")
+    try:
+        record(path, RecordOptions(seconds=length_s), progress=progress.update)
+    finally:
+        progress.close()
+    return path
+
+
+def _settings_for(bag: Any, settings: PlannerSettings) -> PlannerSettings:
+    """Settings that fit this bag, saying what was chosen where it is not what was configured."""
+    from alpamayo_ros.bags.context import read_context
+    from alpamayo_ros.bags.inputs import first_child_frame, guess_inputs
+
+    chosen = guess_inputs(bag, settings)
+    if chosen != settings:
+        for camera in chosen.cameras:
+            print(f"camera {camera.name}: {camera.topic}")
+        print(f"odometry: {chosen.odometry_topic}")
+    try:
+        read_context(bag, chosen)
+    except UserError:
+        child = first_child_frame(bag, chosen)
+        if not child:
+            raise
+        print(f"no transform to {chosen.rig_frame}: plans are made for odometry's own {child}")
+        chosen = replace(chosen, rig_frame=child)
+    return chosen
+
+
+def _run_nodes(
+    bag: Path, settings: PlannerSettings, params: Optional[Path], seconds: float, out: Path
+) -> None:
+    """Player, planner and recorder as processes, until the player is through."""
+    from alpamayo_ros.processes import NodeProcess, ros_environment
+
+    parameters = out / "planner.yaml"
+    parameters.write_text(yaml.safe_dump(_node_parameters(settings)))
+    files = [*([params] if params else []), parameters]  # the later one wins
+    from_files = [word for file in files for word in ("--params-file", str(file))]
+    shutil.rmtree(out / "plans", ignore_errors=True)
+    sim_time = ["-p", "use_sim_time:=true"]
+    environment = ros_environment()
+    with (
+        NodeProcess(
+            "recorder_node",
+            [*sim_time, "-p", f"bag:={out / 'plans'}"],
+            environment,
+            out / "recorder.log",
+        ) as recorder,
+        NodeProcess(
+            "planner_node",
+            [*sim_time, *from_files],
+            environment,
+            out / "planner.log",
+        ) as planner,
+        NodeProcess(
+            "player_node",
+            ["-p", f"bag:={bag}", "-p", f"seconds:={seconds}",
+             "-p", f"wait_for_subscribers_s:={START_UP_S}"],
+            environment,
+            out / "player.log",
+        ) as player,
+    ):  # fmt: skip
+        print(f"playing {seconds:.1f} s of {bag} through planner_node", flush=True)
+        player.wait(seconds + 2 * START_UP_S)
+        nodes = {"player": player, "planner": planner, "recorder": recorder}
+        early = [name for name in ("planner", "recorder") if nodes[name].returncode is not None]
+        codes = {name: node.stop() for name, node in nodes.items()}
+    failed = early + [name for name, code in codes.items() if code != 0]
+    if failed:
+        node = nodes[failed[0]]
+        raise UserError(
+            f"{failed[0]} failed (exit code {codes[failed[0]]}), {node.log}:\n{node.tail()}"
+        )
+
+
+def _node_parameters(settings: PlannerSettings) -> dict[str, Any]:
+    """A ROS parameter file of what the bag and the command line decided."""
+    values: dict[str, Any] = {
+        "autostart": True,
+        "model": settings.model,
+        "camera_names": [camera.name for camera in settings.cameras],
+        "camera_topics": [camera.topic for camera in settings.cameras],
+        "image_transports": ["auto"],
+        "odometry_topic": settings.odometry_topic,
+        "rig_frame": settings.rig_frame,
+    }
+    return {"/**": {"ros__parameters": values}}
+
+
+def _report(bag: Any, settings: PlannerSettings, out: Path) -> dict[str, Any]:
+    from alpamayo_ros.bags.context import read_context
+    from alpamayo_ros.bags.recorded import read_plans
+    from alpamayo_ros.bags.report import draw_report, percentiles
+
+    recorded = read_plans(out / "plans")
+    context = read_context(bag, settings)
+    for plan in recorded.plans:
+        context.scorer.add_plan(plan.t0_ns, plan.xyz_in_rig_t0)
+    picture = out / "overview.png"
+    title = f"{bag.path.resolve().name}: {recorded.model or settings.model}"
+    due_ns = recorded.rejected_due_ns
+    draw_report(recorded.plans, due_ns, context, settings, bag, picture, title)
+    scores = context.scorer.scores()
+    nothing = {"p50": None, "p99": None, "max": None}
+    return {
+        "bag": str(bag.path),
+        "model": recorded.model,
+        "plans": len(recorded.plans),
+        "rate_hz": recorded.rate_hz if len(recorded.plans) > 1 else None,
+        "rejections": dict(recorded.reasons),
+        "dropped": recorded.dropped,
+        "latency_ms": percentiles(recorded.latency_ms) if recorded.latency_ms else nothing,
+        "data_age_ms": percentiles(recorded.data_age_ms) if recorded.data_age_ms else nothing,
+        "scored_instants": scores["scored"],
+        "ade_m": scores["ade_m"],
+        "fde_m": scores["fde_m"],
+        "picture": str(picture),
+    }
+
+
+def _print(content: dict[str, Any], out: Path) -> None:
+    if not content["plans"]:
+        print(f"no plan was published; see {out / 'planner.log'}")
+    rejected = ", ".join(f"{name} {n}" for name, n in sorted(content["rejections"].items()))
+    rate = f" at {content['rate_hz']:.2f} Hz" if content["rate_hz"] else ""
+    print(f"plans published   {content['plans']}{rate}, {content['dropped']} samples dropped")
+    print(f"ticks rejected    {rejected or 'none'}")
+    for key, text in (
+        ("latency_ms", "camera to path    last arrival to published:"),
+        ("data_age_ms", "                  exposure (t0) to published:"),
+    ):
+        row = content[key]
+        if row["p50"] is not None:
+            print(f"{text} p50 {row['p50']:.1f} ms, p99 {row['p99']:.1f} ms")
+    print_errors(content)
+    print(f"picture           {content['picture']}")
