@@ -19,29 +19,32 @@ COMMANDS = {
     "demo": "play a drive through real nodes, score and draw the plans",
     "replay": "plan on a recording at full speed, without ROS",
     "world": "render drives of a generated world",
+    "parameters": "list the planner node's parameters",
     "bench": "measure ingest, latency and tick rate on this machine",
 }
 
 
 def _parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="alpamayo",
-        description="Alpamayo planners off the vehicle. On it: ros2 launch alpamayo_ros "
-        "planner.launch.py",
+        usage="alpamayo COMMAND [options]",
+        description="Alpamayo planners off the vehicle; on it: "
+        f"ros2 launch alpamayo_ros planner.launch.py\n\ncommands:\n{commands}",
         epilog="`alpamayo COMMAND --help` shows a command's options and an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=_listing())
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
-
-
-def _listing() -> str:
-    return "; ".join(f"{name}: {text}" for name, text in COMMANDS.items())
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one subcommand and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] not in COMMANDS:
+    if not arguments:
+        _parser().print_help(sys.stderr)
+        return 2
+    if arguments[0] not in COMMANDS:
         _parser().parse_args(arguments[:1])  # prints help or the error, and exits
     name = arguments[0]
     command = importlib.import_module(f"alpamayo_ros.commands.{name}")

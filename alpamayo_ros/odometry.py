@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Callable, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
 from alpamayo_ros import geometry
 from alpamayo_ros.types import NS_PER_S, EgoPose, Pose3, Rejection, RejectionReason
+
+ToPose = Callable[[Sequence[float], Sequence[float]], Pose3]
 
 
 def stamp_ns(stamp: Any) -> int:
@@ -68,16 +70,20 @@ class RigOffset:
         self._by_parameter = offset  # child_from_rig
         self._parents: dict[str, tuple[str, Pose3]] = {}  # child -> parent, parent_from_child
 
-    def add_static_transforms(self, message: Any) -> None:
-        """Take in a tf2_msgs/TFMessage of /tf_static."""
+    def add(self, parent: str, child: str, parent_from_child: Pose3) -> None:
+        """Take in one static transform; a later one of the same child replaces it."""
+        self._parents[_bare(child)] = (_bare(parent), parent_from_child)
+
+    def add_static_transforms(
+        self, message: Any, to_pose: ToPose = geometry.pose_from_quaternion
+    ) -> None:
+        """Take in a tf2_msgs/TFMessage of /tf_static; `to_pose` makes a Pose3 of (xyz, xyzw)."""
         for entry in message.transforms:
             t, q = entry.transform.translation, entry.transform.rotation
-            quaternion = np.array([q.x, q.y, q.z, q.w])
-            if not geometry.is_unit_quaternion(quaternion):
-                continue
-            parent_from_child = geometry.pose_from_quaternion([t.x, t.y, t.z], quaternion)
-            child, parent = _bare(entry.child_frame_id), _bare(entry.header.frame_id)
-            self._parents[child] = (parent, parent_from_child)
+            quaternion = [q.x, q.y, q.z, q.w]
+            if geometry.is_unit_quaternion(quaternion):
+                pose = to_pose([t.x, t.y, t.z], quaternion)
+                self.add(entry.header.frame_id, entry.child_frame_id, pose)
 
     def child_from_rig(self, child_frame: str) -> Optional[Pose3]:
         """The rig in `child_frame`; None where nothing relates the two.

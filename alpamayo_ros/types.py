@@ -235,7 +235,7 @@ class Plan:
     @property
     def times_s(self) -> NDArray[np.float64]:
         """(64,) seconds after t0: 0.1 … 6.4."""
-        return (np.arange(N_WAYPOINTS) + 1) * WAYPOINT_STEP_S
+        return np.arange(1, N_WAYPOINTS + 1, dtype=np.float64) * WAYPOINT_STEP_S
 
     @property
     def speeds_mps(self) -> NDArray[np.float64]:

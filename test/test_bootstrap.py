@@ -278,6 +278,17 @@ class TestBuilder:
         Builder(tmp_path, tmp_path / ".venv").remove_dangling_links()
         assert [path.name for path in site.iterdir()] == ["kept.py"]
 
+    def test_a_removed_message_needs_a_build_from_scratch(self, checkout: Path) -> None:
+        """Its generated module would stay importable."""
+        builder = Builder(checkout, checkout / ".venv")
+        builder.built_interfaces.parent.mkdir(parents=True)
+        assert not builder.interfaces_went_away()
+        builder.built_interfaces.write_text("A.msg")
+        (checkout / "msg" / "B.msg").touch()
+        assert not builder.interfaces_went_away()
+        (checkout / "msg" / "A.msg").unlink()
+        assert builder.interfaces_went_away()
+
     def test_tf2_msgs_is_built_only_where_there_is_none(self, tmp_path: Path) -> None:
         venv = tmp_path / ".venv"
         (venv / ".setup").mkdir(parents=True)

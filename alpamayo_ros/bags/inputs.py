@@ -63,14 +63,21 @@ def guess_inputs(bag: BagReader, settings: PlannerSettings) -> PlannerSettings:
     for name in [*configured, *(name for name in CAMERA_NAMES if name not in configured)]:
         topic = configured.get(name)
         matches = [image for image in images if name in image]
-        if topic in images or matches:
-            chosen[name] = topic if topic in images else matches[0]  # type: ignore[assignment]
+        if topic is not None and topic in images:
+            chosen[name] = topic
+        elif matches:
+            chosen[name] = matches[0]
     if not chosen:
         chosen = {"front_wide": images[0]}
-    topic = settings.odometry_topic if settings.odometry_topic in odometry else odometry[0]
+    wanted = settings.odometry_topic
     cameras = tuple(CameraInput(name, image, "auto", 0) for name, image in chosen.items())
     pipeline = replace(settings.pipeline, cameras=tuple(chosen))
-    return replace(settings, cameras=cameras, odometry_topic=topic, pipeline=pipeline)
+    return replace(
+        settings,
+        cameras=cameras,
+        odometry_topic=wanted if wanted in odometry else odometry[0],
+        pipeline=pipeline,
+    )
 
 
 def first_child_frame(bag: BagReader, settings: PlannerSettings) -> str:

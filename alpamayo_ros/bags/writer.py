@@ -149,7 +149,7 @@ class BagWriter:
         except OSError as error:
             raise self._failure(error) from error
 
-    def make(self, msgtype: str, **fields: Any) -> Any:
+    def make(self, msgtype: str, /, **fields: Any) -> Any:
         """A message to write; fields not named are zero, empty or default messages."""
         return make_message(self.typestore, msgtype, fields)
 

@@ -26,6 +26,7 @@ class Builder:
         self.venv = venv
         self.logs = venv / "log"
         self.own_tf2_msgs = venv / ".setup" / "own_tf2_msgs"
+        self.built_interfaces = venv / ".setup" / "interfaces"
 
     def sources_key(self) -> str:
         """Changes with the interfaces and the build files, and with a file that comes or goes."""
@@ -37,10 +38,11 @@ class Builder:
         )
 
     def build(self, progress: commands.Progress, from_scratch: bool = False) -> None:
-        if from_scratch:
+        if from_scratch or self.interfaces_went_away():
             shutil.rmtree(self.venv / "build", ignore_errors=True)
         self.remove_dangling_links()
         self._colcon(progress)
+        self.built_interfaces.write_text("\n".join(self._interfaces()), encoding="utf-8")
         commands.run(
             [self.venv / "bin" / "python", "-c", CHECK],
             self.logs / "check.log",
@@ -84,8 +86,20 @@ class Builder:
         self.own_tf2_msgs.touch()
         return [self.root / "config" / "plain_ros" / "tf2_msgs", self.root]
 
+    def _interfaces(self) -> list[str]:
+        return sorted(
+            path.name for path in [*self.root.glob("msg/*.msg"), *self.root.glob("srv/*.srv")]
+        )
+
+    def interfaces_went_away(self) -> bool:
+        """The generators leave what they made of a message that is gone, and it stays importable."""
+        if not self.built_interfaces.exists():
+            return False
+        built = self.built_interfaces.read_text(encoding="utf-8").split("\n")
+        return not set(built) <= set(self._interfaces())
+
     def remove_dangling_links(self) -> None:
-        """A file or message taken out of the sources leaves its link, or what was made of it."""
+        """A file taken out of the sources, or a message out of the build, leaves its link."""
         for folder in (
             site_packages(self.venv) / "alpamayo_ros",
             self.venv / "share" / "alpamayo_ros",

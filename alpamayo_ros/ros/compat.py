@@ -6,13 +6,13 @@ them; `stand_ins` (on transforms3d) and `feed` (on rosbags-image and OpenCV) the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import feed
-from alpamayo_ros.types import ImageError
+from alpamayo_ros.types import ImageError, Pose3
 
 try:
     from message_filters import SimpleFilter, Subscriber
@@ -20,9 +20,9 @@ except ImportError:
     from alpamayo_ros.ros.stand_ins import SimpleFilter, Subscriber
 
 try:
-    from tf_transformations import euler_from_quaternion, quaternion_matrix
+    from tf_transformations import quaternion_matrix
 except ImportError:
-    from alpamayo_ros.ros.stand_ins import euler_from_quaternion, quaternion_matrix
+    from alpamayo_ros.ros.stand_ins import quaternion_matrix
 
 try:
     from cv_bridge import CvBridge
@@ -35,10 +35,9 @@ __all__ = [
     "SimpleFilter",
     "Subscriber",
     "compressed_to_rgb",
-    "euler_from_quaternion",
     "image_to_rgb",
     "origin",
-    "quaternion_matrix",
+    "to_pose",
 ]
 
 
@@ -72,3 +71,8 @@ def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
         )
     except Exception as error:
         raise ImageError(f"{message.format}: {error}") from error
+
+
+def to_pose(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Pose3:
+    """A transform from its translation (3,) and unit quaternion (4,) xyzw."""
+    return Pose3(np.asarray(translation_m), quaternion_matrix(quaternion_xyzw)[:3, :3])

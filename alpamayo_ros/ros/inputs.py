@@ -59,7 +59,7 @@ class PlannerInputs:
         self._static_tf = node.create_subscription(
             TFMessage,
             "/tf_static",
-            guarded(node, rig_offset.add_static_transforms),
+            guarded(node, self._on_static_transforms),
             topics.reliable_qos(latched=True),
             callback_group=group,
         )
@@ -105,6 +105,9 @@ class PlannerInputs:
             time.sleep(0.01)
         if child is not None:
             raise UserError(self._rig_offset.explain(child))
+
+    def _on_static_transforms(self, message: Any) -> None:
+        self._rig_offset.add_static_transforms(message, to_pose=compat.to_pose)
 
     def _decode_soon(self, image: LazyImage) -> None:
         try:

@@ -49,4 +49,8 @@ def run_node(
         node.destroy_node()
         executor.shutdown(timeout_sec=JOIN_TIMEOUT_S)
         rclpy.try_shutdown()
+        # Ctrl-C comes twice under launch. Python gives handlers back to the system while it ends,
+        # and the second would then kill; what is ignored stays so.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return 0

@@ -11,7 +11,6 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
-from transforms3d.euler import quat2euler
 from transforms3d.quaternions import quat2mat
 
 
@@ -57,10 +56,3 @@ def quaternion_matrix(quaternion: Any) -> NDArray[np.float64]:
     matrix = np.eye(4)
     matrix[:3, :3] = quat2mat((w, x, y, z))
     return matrix
-
-
-def euler_from_quaternion(quaternion: Any) -> tuple[float, float, float]:
-    """xyzw to roll, pitch, yaw in radians (static axes)."""
-    x, y, z, w = quaternion
-    roll, pitch, yaw = quat2euler((w, x, y, z), "sxyz")
-    return float(roll), float(pitch), float(yaw)

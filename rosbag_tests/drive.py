@@ -1,0 +1,150 @@
+"""A made-up drive, published as a vehicle's drivers would: cameras, odometry, clock, static TF."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Optional
+
+import cv2
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from nav_msgs.msg import Odometry
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage
+from tf2_msgs.msg import TFMessage
+
+from alpamayo_ros.ros import topics
+from alpamayo_ros.types import DEFAULT_CAMERAS
+
+STEP_NS = 20_000_000  # odometry at 50 Hz
+STEPS_A_FRAME = 5  # cameras at 10 Hz
+HISTORY_NS = 1_800_000_000  # published at once at the start, so that nothing has to warm up
+
+
+def jpeg(height: int = 80, width: int = 144) -> bytes:
+    """A small picture with something in it."""
+    ramp = np.linspace(0, 255, width, dtype=np.uint8)
+    return cv2.imencode(".jpg", np.repeat(np.tile(ramp, (height, 1))[..., None], 3, axis=2))[1].tobytes()
+
+
+class Drive:
+    """A circle at constant speed, starting at the odometry's origin and heading along x.
+
+    With `sim_time` it carries the clock too and begins at 1000 s; otherwise stamps are of the
+    machine's clock. `step` is called by a timer of `node`'s executor and catches up when late.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        sim_time: bool = False,
+        speed_mps: float = 10.0,
+        yaw_rate_rps: float = 0.0,
+        child_frame: str = "base_link",
+        lever_m: float = 0.0,
+        cameras: tuple[str, ...] = DEFAULT_CAMERAS,
+    ) -> None:
+        self.speed_mps, self.yaw_rate_rps = speed_mps, yaw_rate_rps
+        self.cut: set[str] = set()  # cameras that are dead; "odometry" too
+        self.paused = False
+        self.mutate: Callable[[str, CompressedImage], CompressedImage] = lambda _, image: image
+        self._node, self._child_frame, self._lever_m = node, child_frame, lever_m
+        self._sim_time, self._jpeg = sim_time, jpeg()
+        qos = topics.reliable_qos()
+        self._images = {
+            name: node.create_publisher(CompressedImage, f"/camera/{name}/image/compressed", qos)
+            for name in cameras
+        }
+        self._odometry = node.create_publisher(Odometry, "/odom", topics.reliable_qos())
+        self._odometry_qos = qos
+        self._static = node.create_publisher(TFMessage, "/tf_static", topics.reliable_qos(True))
+        self._clock: Optional[Any] = node.create_publisher(Clock, "/clock", qos) if sim_time else None
+        self._timer: Optional[Any] = None
+        self.stamp_ns = 0  # the next step's
+        self._origin_ns = self._due_steady_ns = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the planner listens to everything that is published."""
+        publishers = [*self._images.values(), self._odometry]
+        return all(publisher.get_subscription_count() for publisher in publishers)
+
+    def start(self, at_ns: Optional[int] = None) -> None:
+        """Publish a history at once and go on from there; again: start anew at another time."""
+        if at_ns is None:
+            at_ns = 1_000_000_000_000 if self._sim_time else time.time_ns() // STEP_NS * STEP_NS
+        self._origin_ns, self.stamp_ns = at_ns, at_ns - HISTORY_NS
+        while self.stamp_ns < at_ns:
+            self.step()
+        self._due_steady_ns = time.monotonic_ns()
+        if self._timer is None:
+            self._timer = self._node.create_timer(STEP_NS * 1e-9, self._tick)
+
+    def stop(self) -> None:
+        """Publish nothing more."""
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._timer = None
+
+    def static_transform(self, parent: str, child: str, x_m: float) -> None:
+        """Say on /tf_static that `child` lies x metres ahead in `parent`."""
+        transform = TransformStamped(child_frame_id=child)
+        transform.header.frame_id = parent
+        transform.transform.translation.x = x_m
+        self._static.publish(TFMessage(transforms=[transform]))
+
+    def pose_at(self, stamp_ns: int) -> tuple[float, float, float]:
+        """x, y, yaw of `child_frame` in odom."""
+        elapsed_s = (stamp_ns - self._origin_ns) * 1e-9
+        yaw = self.yaw_rate_rps * elapsed_s
+        if self.yaw_rate_rps == 0.0:
+            x, y = self.speed_mps * elapsed_s, 0.0
+        else:
+            radius = self.speed_mps / self.yaw_rate_rps
+            x, y = radius * np.sin(yaw), radius * (1.0 - np.cos(yaw))
+        return float(x + self._lever_m * np.cos(yaw)), float(y + self._lever_m * np.sin(yaw)), yaw
+
+    def step(self) -> None:
+        """One odometry message, and a frame of every camera where one is due."""
+        stamp_ns, self.stamp_ns = self.stamp_ns, self.stamp_ns + STEP_NS
+        stamp = Time(nanoseconds=stamp_ns).to_msg()
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=stamp))
+        if (stamp_ns // STEP_NS) % STEPS_A_FRAME == 0:
+            for name, publisher in self._images.items():
+                if name not in self.cut:
+                    image = CompressedImage(format="jpeg", data=self._jpeg)
+                    image.header.stamp = stamp
+                    publisher.publish(self.mutate(name, image))
+        if "odometry" not in self.cut:
+            self._odometry.publish(self._odometry_message(stamp_ns, stamp))
+
+    def _tick(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self.paused:
+            self._due_steady_ns = now_ns
+            return
+        while self._due_steady_ns <= now_ns:
+            self.step()
+            self._due_steady_ns += STEP_NS
+
+    def _odometry_message(self, stamp_ns: int, stamp: Any) -> Odometry:
+        x, y, yaw = self.pose_at(stamp_ns)
+        message = Odometry(child_frame_id=self._child_frame)
+        message.header.stamp, message.header.frame_id = stamp, "odom"
+        pose = message.pose.pose
+        pose.position.x, pose.position.y = x, y
+        pose.orientation.z, pose.orientation.w = float(np.sin(yaw / 2)), float(np.cos(yaw / 2))
+        twist = message.twist.twist
+        twist.linear.x, twist.angular.z = self.speed_mps, self.yaw_rate_rps
+        twist.linear.y = self.yaw_rate_rps * self._lever_m
+        return message
+
+
+def nanoseconds(stamp: Any) -> int:
+    """builtin_interfaces/Time to integer nanoseconds."""
+    return int(Duration(seconds=stamp.sec, nanoseconds=stamp.nanosec).nanoseconds)

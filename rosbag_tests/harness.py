@@ -1,0 +1,273 @@
+"""Real node processes in a ROS domain of their own, and a node beside them to talk to them with.
+
+    with Bench() as bench:
+        planner = bench.start("planner_node", autostart=True)
+        bench.drive.start()
+        bench.wait(lambda: bench.paths, 10.0, "a path")
+
+Nothing here sleeps for correctness: `wait` serves the node until a condition holds, and fails with
+the processes' output where it does not.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Optional, Sequence
+
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState, GetState
+from nav_msgs.msg import Path as PathMessage
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+
+from alpamayo_ros.msg import PlannedTrajectory, PlannerStatus
+from alpamayo_ros.resources import resource
+
+HERE = Path(__file__).resolve().parent
+PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+START_S = 20.0  # a process from its start to its first answer, on a busy machine
+KILL_AFTER_S = 10.0
+TRANSITIONS = {"configure": 1, "cleanup": 2, "activate": 3, "deactivate": 4}
+
+
+def free_domain() -> int:
+    """A ROS domain that nobody on this machine uses: its discovery port is free."""
+    for domain in random.SystemRandom().sample(range(1, 100), 99):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7400 + 250 * domain))
+            except OSError:
+                continue
+            return domain
+    raise RuntimeError("every ROS domain from 1 to 99 is in use")
+
+
+def environment(domain: int) -> dict[str, str]:
+    """What launch sets: the shared-memory profile; and what keeps tests to themselves."""
+    profile = str(resource("config", "fastdds_shm.xml"))
+    return {
+        **os.environ,
+        **{name: profile for name in PROFILES},
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "PYTHONUNBUFFERED": "1",
+        "RCUTILS_COLORIZED_OUTPUT": "0",
+    }
+
+
+class NodeProcess:
+    """One node in a process of its own, its output in a file."""
+
+    def __init__(self, command: Sequence[str], environ: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, env=environ, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process.poll() is None
+
+    @property
+    def output(self) -> str:
+        """What it wrote so far."""
+        return self._log.read_text(errors="replace")
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = KILL_AFTER_S) -> int:
+        """Signal it and return its exit code; raises TimeoutExpired where it does not end."""
+        if self.alive:
+            self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        if self.alive:
+            self.process.kill()
+        self.process.wait()
+
+
+class Bench:
+    """A domain, the processes started in it, and a node that hears the planner and asks it."""
+
+    def __init__(self, planner: str = "/planner") -> None:
+        self.domain = free_domain()
+        self.environ = environment(self.domain)
+        self.planner = planner
+        self.processes: list[NodeProcess] = []
+        self.paths: list[PathMessage] = []
+        self.trajectories: list[PlannedTrajectory] = []
+        self.statuses: list[PlannerStatus] = []
+        self.diagnostics: list[DiagnosticArray] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name)
+        self.context = Context()
+        self._clients: dict[str, Any] = {}
+
+    def __enter__(self) -> "Bench":
+        before = {name: os.environ.get(name) for name in PROFILES}
+        os.environ.update({name: self.environ[name] for name in PROFILES})
+        try:
+            self.context.init(domain_id=self.domain)
+            self.node = Node("bench", context=self.context)
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        for topic, kind, heard in (
+            (f"{self.planner}/path", PathMessage, self.paths),
+            (f"{self.planner}/trajectory", PlannedTrajectory, self.trajectories),
+            (f"{self.planner}/status", PlannerStatus, self.statuses),
+            ("/diagnostics", DiagnosticArray, self.diagnostics),
+        ):
+            self.node.create_subscription(kind, topic, heard.append, QoSProfile(depth=100))
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        for process in self.processes:
+            process.kill()
+        if error is not None:
+            print(self.report())
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+        self._folder.cleanup()
+
+    # ---- processes ---------------------------------------------------------------------------
+
+    def start(
+        self, executable: str, name: str = "", script: str = "", **parameters: Any
+    ) -> NodeProcess:
+        """Start `planner_node`, `player_node` or `recorder_node`, or a script of this folder.
+
+        Parameters go through a file, as launch passes them.
+        """
+        program = [str(HERE / script)] if script else ["-m", f"alpamayo_ros.ros.{executable}"]
+        return self.start_command([sys.executable, *program, *self.arguments(name, parameters)])
+
+    def arguments(self, name: str, parameters: dict[str, Any]) -> list[str]:
+        """`--ros-args …` for a node's name and parameters."""
+        words = ["--ros-args", *(["-r", f"__node:={name}"] if name else [])]
+        if parameters:
+            file = self.folder / f"parameters-{len(self.processes)}.yaml"
+            file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
+            words += ["--params-file", str(file)]
+        return words
+
+    def start_command(self, command: Sequence[str]) -> NodeProcess:
+        """Start any program in the bench's domain."""
+        log = self.folder / f"output-{len(self.processes)}.txt"
+        process = NodeProcess(command, self.environ, log)
+        self.processes.append(process)
+        return process
+
+    def start_planner(self, script: str = "", **parameters: Any) -> NodeProcess:
+        """Start a planner and wait until it answers."""
+        process = self.start("planner_node", script=script, **parameters)
+        self.wait(lambda: self.client("get_state", GetState).service_is_ready(), START_S, "planner")
+        return process
+
+    def report(self) -> str:
+        """Every process' output and the last status, for a failing test."""
+        parts = [f"--- process {i}: exit {p.process.poll()}\n{p.output}"
+                 for i, p in enumerate(self.processes)]  # fmt: skip
+        if self.statuses:
+            parts.append(f"--- last status\n{self.statuses[-1]}")
+        return "\n".join(parts)
+
+    # ---- waiting -----------------------------------------------------------------------------
+
+    def wait(self, condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+        """Serve the node until `condition` gives something true, and return that."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            result = condition()
+            if result:
+                return result
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {what} within {timeout_s:g} s\n{self.report()}")
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def watch(self, seconds: float) -> None:
+        """Serve the node for a while: to see that something does not happen."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def wait_rejection(self, reason: str, timeout_s: float = 5.0, since: int = 0) -> PlannerStatus:
+        """The first rejection of this reason among the statuses from `since` on."""
+        return self.wait(
+            lambda: next((s for s in self.statuses[since:] if s.reason == reason), None),
+            timeout_s,
+            f"rejection {reason}",
+        )
+
+    def wait_plans(self, count: int = 1, timeout_s: float = START_S) -> None:
+        """Until `count` more paths have come."""
+        start = len(self.paths)
+        self.wait(lambda: len(self.paths) >= start + count, timeout_s, f"{count} more paths")
+
+    def diagnostic(self, name: str) -> Any:
+        """The newest diagnostic status whose name ends so, or None."""
+        for array in reversed(self.diagnostics):
+            for status in array.status:
+                if status.name.endswith(name):
+                    return status
+        return None
+
+    # ---- services ----------------------------------------------------------------------------
+
+    def client(self, service: str, kind: Any) -> Any:
+        """A client of one of the planner's services."""
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, f"{self.planner}/{service}")
+        return self._clients[service]
+
+    def call(self, service: str, kind: Any, request: Any, timeout_s: float = 10.0) -> Any:
+        """Call and wait for the answer."""
+        client = self.client(service, kind)
+        self.wait(client.service_is_ready, START_S, f"service {service}")
+        future = client.call_async(request)
+        self.wait(future.done, timeout_s, f"answer of {service}")
+        return future.result()
+
+    def state(self, timeout_s: float = 10.0) -> str:
+        """The label of the planner's lifecycle state."""
+        return str(self.call("get_state", GetState, GetState.Request(), timeout_s).current_state.label)
+
+    def change(self, label: str, timeout_s: float = 10.0) -> bool:
+        """Ask for a transition by its id; whether it was done."""
+        return self.request_transition(TRANSITIONS[label], "", timeout_s)
+
+    def request_transition(self, number: int, label: str, timeout_s: float = 10.0) -> bool:
+        """Ask for any transition."""
+        request = ChangeState.Request()
+        request.transition.id, request.transition.label = number, label
+        return bool(self.call("change_state", ChangeState, request, timeout_s).success)
+
+    def set_parameter(self, name: str, value: Any) -> SetParametersResult:
+        """Set one parameter; the result has the reason of a refusal."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return self.call("set_parameters", SetParameters, request).results[0]

@@ -1,0 +1,42 @@
+"""planner_node with backends that tests need: slow, failing, or telling what they were given.
+
+Run as a script in place of planner_node. A backend is chosen by a manifest as any other is; its
+`options` say how slow it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+
+from alpamayo_ros.backends.kinematic import KinematicBackend
+from alpamayo_ros.backends.registry import BACKENDS
+from alpamayo_ros.errors import ModelError
+from alpamayo_ros.types import Plan, PlannerSample
+
+
+class _TestBackend(KinematicBackend):
+    """The kinematic planner; `options` are the test's."""
+
+    def load(self) -> None:
+        time.sleep(float(self.manifest.options.get("load_s", 0.0)))
+        marker = str(self.manifest.options.get("fails_without_file", ""))
+        if marker and not os.path.exists(marker):
+            raise ModelError(f"weights {marker} are missing")
+        if self.manifest.options.get("raises"):
+            raise ZeroDivisionError("a bug in a backend")
+
+    def plan(self, sample: PlannerSample) -> Plan:
+        time.sleep(float(self.manifest.options.get("plan_s", 0.0)))
+        plan = super().plan(sample)
+        return dataclasses.replace(plan, reasoning=f"navigation={sample.navigation}")
+
+
+BACKENDS["test"] = "planner_with_test_backends:_TestBackend"
+
+if __name__ == "__main__":
+    from alpamayo_ros.ros.planner_node import main
+
+    sys.exit(main())

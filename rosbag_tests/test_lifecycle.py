@@ -1,0 +1,250 @@
+"""The planner's process under transition requests, slow models, failures and signals."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from typing import Callable
+
+import pytest
+from harness import START_S, Bench
+from lifecycle_msgs.srv import ChangeState, GetState
+
+from drive import Drive
+
+SCRIPT = "planner_with_test_backends.py"
+# What a request does, by the state's label and the transition's id.
+EFFECTS = {
+    ("unconfigured", 1): "inactive",
+    ("inactive", 2): "unconfigured",
+    ("inactive", 3): "active",
+    ("active", 4): "inactive",
+}
+LABELS = {"configure": 1, "cleanup": 2, "activate": 3, "deactivate": 4}
+
+
+def test_random_transition_requests(bench: Bench) -> None:
+    """200 requests, legal, illegal, unknown and by label: each does what its state allows, no more.
+
+    The node lives, and is in the state that follows from what it granted.
+    """
+    rng = random.Random(20)
+    planner = bench.start_planner(configure_odometry_wait_s=0.0)
+    state = "unconfigured"
+    for _ in range(200):
+        if rng.random() < 0.25:
+            label, number = rng.choice([*LABELS, "fly", "create", "destroy"]), rng.randrange(256)
+            wanted = EFFECTS.get((state, LABELS.get(label, -1)))
+        else:
+            # Not 5, 6 and 7 (shutdown), from which no node comes back.
+            label, number = "", rng.choice([0, 1, 1, 2, 2, 3, 3, 4, 4, 8, 9, 10, 11, 60, 90, 255])
+            wanted = EFFECTS.get((state, number))
+        granted = bench.request_transition(number, label)
+        assert granted == (wanted is not None), f"{number} {label!r} while {state}"
+        state = wanted or state
+        if rng.random() < 0.2:
+            assert bench.state() == state
+    assert bench.state() == state
+    assert planner.alive
+
+
+def test_concurrent_transition_requests(bench: Bench, manifest: Callable[..., str]) -> None:
+    """Of eight requests at once one is granted, the rest are refused, and the node stays whole."""
+    planner = bench.start_planner(
+        SCRIPT, model=manifest(load_s=0.3), configure_odometry_wait_s=0.0
+    )
+    client = bench.client("change_state", ChangeState)
+    bench.wait(client.service_is_ready, START_S, "change_state")
+    for number, label in ((1, "inactive"), (3, "active"), (4, "inactive"), (2, "unconfigured")):
+        request = ChangeState.Request()
+        request.transition.id = number
+        futures = [client.call_async(request) for _ in range(8)]
+        bench.wait(lambda: all(future.done() for future in futures), 10.0, "answers")
+        assert sum(future.result().success for future in futures) == 1
+        assert bench.state() == label
+    assert planner.alive
+
+
+def test_shutdown_by_label_and_configure_after(bench: Bench) -> None:
+    """Shutdown ends in finalized, where everything more is refused and the node still answers."""
+    bench.start_planner(configure_odometry_wait_s=0.0)
+    assert bench.change("configure")
+    assert bench.request_transition(0, "shutdown")
+    assert bench.state() == "finalized"
+    assert not bench.change("configure")
+    assert bench.state() == "finalized"
+
+
+def test_get_state_while_a_model_loads(bench: Bench, manifest: Callable[..., str]) -> None:
+    """A model takes 3 s to load: get_state answers within 0.5 s all the while, then it is done."""
+    bench.start_planner(SCRIPT, model=manifest(load_s=3.0), configure_odometry_wait_s=0.0)
+    assert bench.state() == "unconfigured"
+    client = bench.client("change_state", ChangeState)
+    bench.wait(client.service_is_ready, START_S, "change_state")
+    request = ChangeState.Request()
+    request.transition.id = 1
+    configured = client.call_async(request)
+    answers: list[tuple[float, str]] = []
+    while not configured.done():
+        asked = time.monotonic()
+        label = bench.state()
+        answers.append((time.monotonic() - asked, label))
+    assert configured.result().success
+    assert sum(label == "configuring" for _, label in answers) > 20
+    assert max(seconds for seconds, _ in answers) < 0.5
+    assert bench.state() == "inactive"
+
+
+def test_sigterm_while_planning(bench: Bench) -> None:
+    """SIGTERM to a planning node: exit code 0 within 5 s, and no traceback."""
+    planner = bench.start_planner(autostart=True)
+    drive = Drive(bench.node)
+    bench.wait(lambda: drive.connected, START_S, "subscriptions")
+    drive.start()
+    bench.wait_plans(3)
+    started = time.monotonic()
+    assert planner.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - started < 5.0
+    assert "Traceback" not in planner.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_loading(
+    bench: Bench, manifest: Callable[..., str], number: signal.Signals
+) -> None:
+    """SIGTERM or SIGINT to a node whose model loads for 60 s: exit code 0 within 5 s."""
+    planner = bench.start_planner(SCRIPT, autostart=True, model=manifest(load_s=60.0))
+    bench.wait(lambda: bench.state() == "configuring", START_S, "configuring")
+    started = time.monotonic()
+    assert planner.stop(number) == 0
+    assert time.monotonic() - started < 5.0
+
+
+def test_second_sigint_while_ending(bench: Bench) -> None:
+    """Ctrl-C reaches a launched node twice, from the terminal and from launch: exit code 0."""
+    planner = bench.start_planner(autostart=True)
+    bench.wait(lambda: bench.state() == "active", START_S, "active")
+    planner.process.send_signal(signal.SIGINT)
+    while planner.alive:
+        planner.process.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+    assert planner.process.returncode == 0
+
+
+def test_failing_load_is_reported_and_recovered(
+    bench: Bench, manifest: Callable[..., str]
+) -> None:
+    """A model that cannot load: configure refuses, /diagnostics says why until it is put right."""
+    bench.start_planner(SCRIPT, configure_odometry_wait_s=0.0, model=manifest(raises=True))
+    assert not bench.change("configure")
+    assert bench.state() == "unconfigured"
+    bench.wait(
+        lambda: "a bug in a backend" in getattr(bench.diagnostic("lifecycle"), "message", ""),
+        5.0,
+        "the error in /diagnostics",
+    )
+    assert bench.set_parameter("model", "kinematic").successful
+    assert bench.change("configure")
+    assert bench.change("activate")
+    bench.wait(
+        lambda: getattr(bench.diagnostic("lifecycle"), "message", "") == "active", 5.0, "active"
+    )
+
+
+def test_missing_weights_appear(bench: Bench, manifest: Callable[..., str]) -> None:
+    """Weights that are missing at first: configure refuses with their path, then takes them."""
+    weights = bench.folder / "weights.bin"
+    bench.start_planner(
+        SCRIPT, configure_odometry_wait_s=0.0, model=manifest(fails_without_file=str(weights))
+    )
+    assert not bench.change("configure")
+    assert str(weights) in _error(bench)
+    weights.touch()
+    assert bench.change("configure")
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "good", "says"),
+    [
+        ("tick_deadline_ms", "soon", 150, "tick_deadline_ms is 'soon', wanted a number"),
+        ("frame_tolerance_ms", 5000.0, 50.0, "frame_tolerance_ms is 5000.0, wanted 1 to 100"),
+        ("path_frame", "moon", "base", "wanted one of odometry, base"),
+        ("decode_threads", 0, 1, "decode_threads is 0, wanted 1 to 16"),
+        ("camera_topics", ["/a"], None, "camera_names has 4 entries, camera_topics 1"),
+        ("model", "/nowhere/model.yaml", "kinematic", "/nowhere/model.yaml"),
+        ("backend", "abacus", "", "no backend 'abacus'"),
+    ],
+)
+def test_bad_value_at_start(bench: Bench, name: str, bad: object, good: object, says: str) -> None:
+    """A value of the wrong type, out of range or unusable: the node lives and says which and why.
+
+    Set right, it configures.
+    """
+    from alpamayo_ros.parameters import BY_NAME
+
+    bench.start_planner(autostart=True, configure_odometry_wait_s=0.0, **{name: bad})
+    bench.wait(lambda: says in _error(bench), 5.0, f"{says!r} in /diagnostics")
+    assert bench.state() == "unconfigured"
+    assert bench.set_parameter(name, BY_NAME[name].default if good is None else good).successful
+    assert bench.change("configure")
+
+
+def test_whole_numbers_do_for_decimals(bench: Bench) -> None:
+    """`50` for `50.0`, and for each of a list, as people write them: taken."""
+    bench.start_planner(
+        tick_deadline_ms=200, camera_stamp_offsets_ms=[0], configure_odometry_wait_s=0
+    )
+    assert bench.change("configure")
+
+
+def test_several_bad_values_are_named_at_once(bench: Bench) -> None:
+    """Two bad values: one refusal names both."""
+    bench.start_planner(tick_deadline_ms="soon", path_frame="moon", configure_odometry_wait_s=0.0)
+    assert not bench.change("configure")
+    assert "tick_deadline_ms" in _error(bench) and "path_frame" in _error(bench)
+
+
+def test_bad_value_while_running_is_refused(bench: Bench) -> None:
+    """Setting a bad value is refused with the reason, and the old value stays in force."""
+    bench.start_planner(configure_odometry_wait_s=0.0)
+    refused = bench.set_parameter("path_frame", "moon")
+    assert not refused.successful
+    assert "wanted one of odometry, base" in refused.reason
+    refused = bench.set_parameter("frame_tolerance_ms", 5000.0)
+    assert not refused.successful
+    assert "frame_tolerance_ms is 5000.0, wanted 1 to 100" in refused.reason
+    refused = bench.set_parameter("no_such_parameter", 1)
+    assert not refused.successful
+    assert bench.change("configure")
+
+
+def test_more_cameras_than_the_model_takes(bench: Bench, manifest: Callable[..., str]) -> None:
+    """Four cameras for a model of two: configure refuses with both numbers."""
+    bench.start_planner(SCRIPT, configure_odometry_wait_s=0.0, model=manifest(maximum=2))
+    assert not bench.change("configure")
+    assert "takes 1 to 2 cameras, 4 are configured" in _error(bench)
+
+
+def test_restart_from_active(bench: Bench) -> None:
+    """Deactivate, cleanup, configure, activate: nothing is published between, plans come after."""
+    bench.start_planner(autostart=True)
+    drive = Drive(bench.node)
+    bench.wait(lambda: drive.connected, START_S, "subscriptions")
+    drive.start()
+    bench.wait_plans(2)
+    assert bench.change("deactivate")
+    published = len(bench.paths)
+    bench.watch(0.5)
+    assert len(bench.paths) == published
+    assert bench.change("cleanup")
+    assert bench.change("configure")
+    assert bench.change("activate")
+    bench.wait_plans(2)
+
+
+def _error(bench: Bench) -> str:
+    bench.call("get_state", GetState, GetState.Request())
+    seen = len(bench.diagnostics)
+    bench.wait(lambda: len(bench.diagnostics) > seen, 5.0, "/diagnostics")
+    return str(bench.diagnostic("lifecycle").message)
