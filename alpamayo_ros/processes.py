@@ -6,6 +6,7 @@ import importlib.util
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +30,26 @@ def ros_environment(isolated: bool = True) -> dict[str, str]:
         for name in PROFILE_VARIABLES:
             environment[name] = str(resource("config", "fastdds_shm.xml"))
     if isolated and not environment.get("ROS_DOMAIN_ID"):
-        environment["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
+        environment["ROS_DOMAIN_ID"] = str(unused_domain())
     return environment
+
+
+def unused_domain() -> int:
+    """A ROS domain in which nobody on this machine is, as far as its ports tell.
+
+    Domains above 101 reach into Linux's ephemeral ports.
+    """
+    domains = list(range(1, 102))
+    random.SystemRandom().shuffle(domains)
+    for domain in domains:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                # The first participant's discovery port, by the DDS-RTPS port formula.
+                probe.bind(("", 7400 + 250 * domain + 10))
+            except OSError:
+                continue
+            return domain
+    raise UserError("all ROS domains from 1 to 101 are in use; set ROS_DOMAIN_ID to choose one")
 
 
 def require_ros() -> None:

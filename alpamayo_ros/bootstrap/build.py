@@ -87,12 +87,11 @@ class Builder:
         return [self.root / "config" / "plain_ros" / "tf2_msgs", self.root]
 
     def _interfaces(self) -> list[str]:
-        return sorted(
-            path.name for path in [*self.root.glob("msg/*.msg"), *self.root.glob("srv/*.srv")]
-        )
+        files = [*self.root.glob("msg/*.msg"), *self.root.glob("srv/*.srv")]
+        return sorted(file.name for file in files)
 
     def interfaces_went_away(self) -> bool:
-        """The generators leave what they made of a message that is gone, and it stays importable."""
+        """The generators leave what they made of a message, so one taken out stays importable."""
         if not self.built_interfaces.exists():
             return False
         built = self.built_interfaces.read_text(encoding="utf-8").split("\n")

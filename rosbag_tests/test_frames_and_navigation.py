@@ -1,0 +1,162 @@
+"""Frames of odometry and path, and the navigation text, through a real planner process."""
+
+from __future__ import annotations
+
+import math
+from typing import Callable
+
+import numpy as np
+import pytest
+from harness import START_S, Bench
+from nav_msgs.msg import Path
+from std_msgs.msg import String
+
+from alpamayo_ros.ros import topics
+from drive import Drive, nanoseconds
+
+LEVER_M = 1.5
+SCRIPT = "planner_with_test_backends.py"
+
+
+def test_base_offset_by_tf_moves_the_path(bench: Bench) -> None:
+    """Odometry of a frame 1.5 m ahead of the rig, related by /tf_static, gives the rig's path.
+
+    The drive is a circle, so the offset must turn with the vehicle: the path is that of an
+    odometry of the rig itself, to a nanometre, and 1.5 m behind what the odometry's frame drives.
+    """
+    drive = Drive(bench.node, yaw_rate_rps=0.2, child_frame="imu", lever_m=LEVER_M)
+    drive.static_transform("base_link", "imu", LEVER_M)
+    path = _first_path(bench, drive)
+    reference = Drive(bench.node, yaw_rate_rps=0.2)
+    reference._origin_ns = drive._origin_ns
+    t0_ns = nanoseconds(path.header.stamp)
+    _assert_circle(path, reference, t0_ns)
+    trajectory = bench.trajectories[0]
+    first = trajectory.points[0].pose.position
+    x, y, _ = drive.pose_at(t0_ns)
+    assert math.hypot(first.x - x, first.y - y) == pytest.approx(LEVER_M, abs=1e-6)
+    assert trajectory.rig_frame_id == "base_link"
+
+
+def test_base_offset_by_parameter(bench: Bench) -> None:
+    """The same offset by parameter odometry_child_from_rig, without TF."""
+    drive = Drive(bench.node, yaw_rate_rps=0.2, child_frame="imu", lever_m=LEVER_M)
+    offset = [-LEVER_M, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+    path = _first_path(bench, drive, odometry_child_from_rig=offset)
+    reference = Drive(bench.node, yaw_rate_rps=0.2)
+    reference._origin_ns = drive._origin_ns
+    _assert_circle(path, reference, nanoseconds(path.header.stamp))
+
+
+def test_unrelated_child_frame_is_refused(bench: Bench) -> None:
+    """Odometry of `imu`, and nothing relates it to base_link: configure refuses and explains.
+
+    When the transform is published, configure works and the node plans.
+    """
+    drive = Drive(bench.node, child_frame="imu")
+    bench.start_planner(configure_odometry_wait_s=3.0)
+    drive.start()
+    assert not bench.change("configure")
+    assert bench.state() == "unconfigured"
+    status = bench.wait(
+        lambda: (s := bench.diagnostic("lifecycle")) and "imu" in s.message and s, 5.0, "reason"
+    )
+    for text in ("'imu'", "'base_link'", "/tf_static", "odometry_child_from_rig", "rig_frame"):
+        assert text in status.message
+    drive.static_transform("base_link", "imu", LEVER_M)
+    assert bench.change("configure")
+    assert bench.change("activate")
+    bench.wait_plans(1)
+
+
+def test_path_in_base_frame(bench: Bench) -> None:
+    """path_frame base: the path starts at the rig's origin and bears its frame and t0."""
+    drive = Drive(bench.node)
+    path = _first_path(bench, drive, path_frame="base")
+    assert path.header.frame_id == "base_link"
+    first = bench.trajectories[0].points[0].pose
+    assert (first.position.x, first.position.y) == (0.0, 0.0)
+    assert path.poses[0].pose.position.x == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("latched", [False, True], ids=["volatile", "transient_local"])
+def test_navigation_arrives(
+    bench: Bench, manifest: Callable[..., str], latched: bool
+) -> None:
+    """Navigation text reaches status and sample from either kind of publisher.
+
+    The transient-local one speaks before the planner subscribes, the volatile one after.
+    """
+    publisher = bench.node.create_publisher(
+        String, "/planner/navigation", topics.reliable_qos(latched)
+    )
+    if latched:
+        publisher.publish(String(data="turn left in 100 m"))
+    heard: list[String] = []
+    bench.node.create_subscription(String, "/planner/reasoning", heard.append, 10)
+    drive = Drive(bench.node)
+    _first_path(bench, drive, SCRIPT, model=manifest(takes_navigation=True))
+    if not latched:
+        bench.wait(publisher.get_subscription_count, START_S, "subscription")
+        publisher.publish(String(data="turn left in 100 m"))
+    bench.wait(
+        lambda: bench.statuses and bench.statuses[-1].navigation == "turn left in 100 m",
+        5.0,
+        "navigation in the status",
+    )
+    bench.wait(
+        lambda: heard and heard[-1].data == "navigation=turn left in 100 m", 5.0, "in the sample"
+    )
+
+
+def test_navigation_is_forgotten(bench: Bench, manifest: Callable[..., str]) -> None:
+    """After navigation_timeout_s without a new text, none is in force; a new one is again."""
+    publisher = bench.node.create_publisher(String, "/planner/navigation", topics.reliable_qos())
+    drive = Drive(bench.node)
+    _first_path(bench, drive, navigation_timeout_s=0.7)
+    bench.wait(publisher.get_subscription_count, START_S, "subscription")
+    for text in ("keep straight", "turn right"):
+        publisher.publish(String(data=text))
+        bench.wait(lambda: bench.statuses[-1].navigation == text, 5.0, text)
+        bench.wait(lambda: bench.statuses[-1].navigation == "", 5.0, "an end of it")
+
+
+def test_navigation_is_kept_from_a_model_that_takes_none(
+    bench: Bench, manifest: Callable[..., str]
+) -> None:
+    """A manifest without takes_navigation: the status shows the text, the sample has none."""
+    publisher = bench.node.create_publisher(String, "/planner/navigation", topics.reliable_qos())
+    heard: list[String] = []
+    bench.node.create_subscription(String, "/planner/reasoning", heard.append, 10)
+    _first_path(bench, Drive(bench.node), SCRIPT, model=manifest())
+    bench.wait(publisher.get_subscription_count, START_S, "subscription")
+    publisher.publish(String(data="turn right"))
+    bench.wait(lambda: bench.statuses[-1].navigation == "turn right", 5.0, "navigation")
+    seen = len(heard)
+    bench.wait(lambda: len(heard) > seen + 1, 5.0, "more plans")
+    assert {message.data for message in heard} == {"navigation=None"}
+
+
+def _first_path(bench: Bench, drive: Drive, script: str = "", **parameters: object) -> Path:
+    """Start a planner on a drive; its first path and trajectory."""
+    bench.start_planner(script, autostart=True, **parameters)
+    bench.wait(lambda: drive.connected, START_S, "subscriptions")
+    drive.start()
+    bench.wait(lambda: bench.paths and bench.trajectories, START_S, "plan")
+    assert bench.trajectories[0].header == bench.paths[0].header
+    return bench.paths[0]
+
+
+def _assert_circle(path: Path, reference: Drive, t0_ns: int) -> None:
+    """The path starts on the circle that the rig drives, to a nanometre, along its heading.
+
+    The planner lets a turn fade, so only the first 0.1 s is compared with the circle itself.
+    """
+    x, y, yaw = reference.pose_at(t0_ns)
+    first = path.poses[0].pose.position
+    ahead = np.array([np.cos(yaw), np.sin(yaw)]) @ [first.x - x, first.y - y]
+    left = np.array([-np.sin(yaw), np.cos(yaw)]) @ [first.x - x, first.y - y]
+    step = reference.speed_mps * 0.1
+    turn = reference.yaw_rate_rps * 0.1
+    assert ahead == pytest.approx(step * np.sin(turn) / turn, abs=1e-9)
+    assert left == pytest.approx(step * (1 - np.cos(turn)) / turn, abs=1e-9)
