@@ -31,13 +31,15 @@ def test_wrong_command_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ending:
         cli.main(["fly"])
     assert ending.value.code == 2
-    assert all(name in capsys.readouterr().err for name in cli.COMMANDS)
+    said = capsys.readouterr().err
+    assert all(name in said for name in cli.COMMANDS)
 
 
 def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     """`alpamayo` alone is wrong use, and says what there is."""
     assert cli.main([]) == 2
-    assert all(name in capsys.readouterr().err for name in cli.COMMANDS)
+    said = capsys.readouterr().err
+    assert all(name in said for name in cli.COMMANDS)
 
 
 def test_parameters_as_json(tmp_path: Path) -> None:
