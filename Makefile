@@ -7,7 +7,7 @@ ARGS =
 
 RUFF = .venv/bin/ruff
 STYLE = --isolated --line-length 100 --target-version py310
-RULES = --select E,F,W,I,B,UP,SIM,RUF --ignore RUF001,RUF002,RUF003
+RULES = --select E,F,W,I,B,UP --ignore B905
 SOURCES = alpamayo_ros launch test rosbag_tests setup.py
 
 .DEFAULT_GOAL := help

@@ -36,6 +36,8 @@ class LazyImage:
                     self._image = load()
                 except ImageError as error:
                     self._error = error
+                except Exception as error:  # a decoder may raise anything of its own
+                    self._error = ImageError(f"{type(error).__name__}: {error}")
             if self._image is None:
                 raise self._error or ImageError("the decoder gave no image")
             return self._image
@@ -100,14 +102,16 @@ class FrameBuffer:
                 bisect_left(self._stamps, first_ns) : bisect_left(self._stamps, last_ns + 1)
             ]
 
+    def neighbours(self, stamp_ns: int) -> list[FrameSlot]:
+        """The last frame before a time and the first one at or after it, where there are such."""
+        with self._lock:
+            right = bisect_left(self._stamps, stamp_ns)
+            return [self._slots[stamp] for stamp in self._stamps[max(right - 1, 0) : right + 1]]
+
     def nearest(self, stamp_ns: int) -> Optional[FrameSlot]:
         """The frame nearest to a time; of two equally near the older, so that ties are stable."""
-        with self._lock:
-            if not self._stamps:
-                return None
-            right = bisect_left(self._stamps, stamp_ns)
-            around = self._stamps[max(right - 1, 0) : right + 1]
-            return self._slots[min(around, key=lambda stamp: (abs(stamp - stamp_ns), stamp))]
+        around = self.neighbours(stamp_ns)
+        return min(around, key=lambda s: (abs(s.stamp_ns - stamp_ns), s.stamp_ns), default=None)
 
     def __len__(self) -> int:
         with self._lock:

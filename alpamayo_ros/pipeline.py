@@ -10,9 +10,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Deque, Optional, Sequence, Union
+from typing import Deque, Optional, Union
+
+import numpy as np
 
 from alpamayo_ros.buffers import FrameBuffer, FrameSlot, PoseBuffer
+from alpamayo_ros.laggards import Arrivals, check_against_clock, name_laggard, out_of_order
 from alpamayo_ros.sampling import FRAME_SPAN_NS, HISTORY_SPAN_NS, SamplingLimits, Selection, select
 from alpamayo_ros.schedule import TICK_NS, TickSchedule
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, EgoPose, Rejection, RejectionReason
@@ -22,8 +25,10 @@ from alpamayo_ros.types import NS_PER_MS, NS_PER_S, EgoPose, Rejection, Rejectio
 BACKWARD_JUMP_NS = 200 * NS_PER_MS
 # A leap forward by more than this leaves nothing in the buffers that could be used.
 FORWARD_JUMP_NS = 2 * NS_PER_S
-# Stamps this far from the clock come from another clock, not from a late sensor.
-CLOCK_MISMATCH_NS = 10 * NS_PER_S
+# "now" is read before the lock is held, so that threads may hand it in slightly out of order.
+NOW_BACKWARD_NS = 1 * NS_PER_S
+# Neighbouring poses further apart than any vehicle drives: a relocalisation, or a reset.
+POSE_JUMP_M, POSE_JUMP_MPS = 2.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +52,12 @@ class Pipeline:
     def __init__(self, settings: PipelineSettings) -> None:
         self.settings = settings
         frames_ns = FRAME_SPAN_NS + TICK_NS + settings.limits.frame_tolerance_ns
-        retention_ns = frames_ns + settings.transport_slack_ns
-        self.frames = {name: FrameBuffer(name, retention_ns) for name in settings.cameras}
-        self.poses = PoseBuffer(HISTORY_SPAN_NS + settings.transport_slack_ns + 250 * NS_PER_MS)
+        # A tick may be served until its deadline, so that long its inputs must be kept.
+        slack_ns = max(settings.transport_slack_ns, settings.tick_deadline_ns + TICK_NS)
+        self.frames = {name: FrameBuffer(name, frames_ns + slack_ns) for name in settings.cameras}
+        self.poses = PoseBuffer(HISTORY_SPAN_NS + slack_ns + 250 * NS_PER_MS)
         self._schedule = TickSchedule()
+        self._arrivals = Arrivals()
         self._refused: dict[int, Rejection] = {}  # candidates for t0 that proved invalid
         self._newest_now_ns = 0
         self._ready: Deque[Tick] = deque()
@@ -61,30 +68,39 @@ class Pipeline:
     def add_frame(self, slot: FrameSlot, now_ns: int) -> Optional[Rejection]:
         """Take in a frame, or say why not."""
         with self._lock:
+            self._note(now_ns)
             buffer = self.frames[slot.camera]
             refused = self._check_stamp(slot.camera, slot.stamp_ns, buffer.newest_ns, now_ns)
-            if refused is None and not buffer.add(slot):
-                refused = self._out_of_order(slot.camera, slot.stamp_ns, buffer.newest_ns)
-            return refused
+            if refused is not None:
+                return refused
+            added = buffer.add(slot)
+            return None if added else out_of_order(slot.camera, slot.stamp_ns, buffer.newest_ns)
 
     def add_pose(self, pose: EgoPose, now_ns: int) -> Optional[Rejection]:
-        """Take in an ego pose, or say why not. A changed frame_id starts the history afresh."""
+        """Take in an ego pose, or say why not.
+
+        A changed frame_id or a jump of the position starts the history afresh.
+        """
         with self._lock:
-            newest = self.poses.newest
-            if newest is not None and newest.frame_id != pose.frame_id:
-                self.poses.clear()
+            self._note(now_ns)
             refused = self._check_stamp("odometry", pose.stamp_ns, self.poses.newest_ns, now_ns)
-            if refused is None and not self.poses.add(pose):
-                refused = self._out_of_order("odometry", pose.stamp_ns, self.poses.newest_ns)
-            return refused
+            if refused is not None:
+                return refused
+            newest = self.poses.newest
+            if newest is not None and _is_elsewhere(newest, pose):
+                self.poses.clear()
+            added = self.poses.add(pose)
+            return None if added else out_of_order("odometry", pose.stamp_ns, self.poses.newest_ns)
 
     def discard(self, slot: FrameSlot) -> None:
         """Forget a frame whose pixels proved unreadable."""
-        self.frames[slot.camera].discard(slot.stamp_ns)
+        with self._lock:
+            self.frames[slot.camera].discard(slot.stamp_ns)
 
     def clock_jumped(self, now_ns: int, by_ns: int) -> None:
         """The clock itself leapt: what is buffered belongs to another time."""
         with self._lock:
+            self._newest_now_ns = now_ns
             self._restart(now_ns, by_ns, "clock")
 
     def start(self, now_ns: int) -> None:
@@ -96,7 +112,6 @@ class Pipeline:
             watermark = self._watermark_ns()
             if watermark is not None:
                 self._schedule.last_t0_ns = watermark
-            self._newest_now_ns = now_ns
 
     def stop(self) -> None:
         """Stop ticking; buffers go on filling."""
@@ -125,7 +140,9 @@ class Pipeline:
         with self._lock:
             if self._schedule.due_ns is None:
                 return []
-            self._newest_now_ns = max(self._newest_now_ns, now_ns)
+            self._note(now_ns)
+            if now_ns and self._schedule.due_ns == 0 and not self._schedule.locked:
+                self._schedule.due_ns = now_ns  # started before the clock: it starts only now
             ticks = list(self._ready)
             self._ready.clear()
             while True:
@@ -144,14 +161,15 @@ class Pipeline:
                 self._schedule.served(t0_ns)
                 self._refused.clear()
                 return outcome
-            if outcome is None:  # odometry may still reach it
-                refusal = None
-                break
             refusal = refusal or outcome
+            if t0_ns not in self._refused:  # odometry may still reach it
+                break
         if now_ns - due <= self.settings.tick_deadline_ns:
             return None
-        rejection = replace(self._laggard(due, now_ns) or refusal or self._unknown(due), due_ns=due)
+        rejection = replace(self._laggard(now_ns) or refusal or self._unknown(), due_ns=due)
         self._schedule.missed(now_ns, self.settings.tick_deadline_ns)
+        horizon_ns = due - TICK_NS
+        self._refused = {t0: why for t0, why in self._refused.items() if t0 >= horizon_ns}
         return rejection
 
     def _candidates(self, now_ns: int) -> list[int]:
@@ -163,28 +181,45 @@ class Pipeline:
         watermark = self._watermark_ns()
         if watermark is None:
             return []
-        earliest = self._schedule.earliest_t0_ns(self._frame_period_ns(watermark))
-        if now_ns and not self._schedule.locked:
-            # The first plan must be as fresh as the deadline keeps the later ones.
-            earliest = max(earliest, now_ns - self.settings.tick_deadline_ns - TICK_NS // 2)
+        earliest = self._earliest_ns(TICK_NS, now_ns)
         stamps: set[int] = set()
         for buffer in self.frames.values():
             stamps.update(buffer.stamps_between(earliest, watermark))
-        return sorted(stamps)
+        # The period as it was at each stamp: at the watermark it depends on what else has come.
+        return [
+            stamp
+            for stamp in sorted(stamps)
+            if stamp in self._refused
+            or stamp >= self._earliest_ns(self._frame_period_ns(stamp), now_ns)
+        ]
 
-    def _try(self, t0_ns: int, due_ns: int, now_ns: int) -> Optional[Tick]:
-        """A selection at t0, a final rejection (remembered), or None: wait for odometry."""
+    def _earliest_ns(self, frame_period_ns: int, now_ns: int) -> int:
+        earliest = self._schedule.earliest_t0_ns(frame_period_ns)
+        if now_ns and not self._schedule.locked:
+            # The first plan must be as fresh as the deadline keeps the later ones.
+            earliest = max(earliest, now_ns - self.settings.tick_deadline_ns - TICK_NS // 2)
+        return earliest
+
+    def _try(self, t0_ns: int, due_ns: int, now_ns: int) -> Tick:
+        """A selection at t0, or a rejection: remembered as final once odometry has reached t0."""
         newest_pose = self.poses.newest_ns
-        if newest_pose is None:
-            return None
-        if newest_pose < t0_ns and now_ns - due_ns < self.settings.odometry_wait_ns:
-            return None
+        reached = newest_pose is not None and newest_pose >= t0_ns
+        if not reached and self._awaits_odometry(t0_ns, due_ns, now_ns):
+            return Rejection(
+                RejectionReason.ODOMETRY_MISSING, "odometry", detail="has not reached t0 yet"
+            )
         outcome = select(self.frames, self.poses, t0_ns, self.settings.limits, due_ns)
-        if isinstance(outcome, Rejection):
-            if newest_pose < t0_ns:
-                return None
+        if isinstance(outcome, Rejection) and reached:
             self._refused[t0_ns] = outcome
         return outcome
+
+    def _awaits_odometry(self, t0_ns: int, due_ns: int, now_ns: int) -> bool:
+        """Whether odometry may still come in time for t0; a t0 later than due is waited for later,
+        though never beyond the tick's deadline."""
+        if not self._schedule.locked:  # the first t0 sets the phase: due means nothing yet
+            return now_ns < t0_ns + self.settings.odometry_wait_ns
+        patience_ns = max(t0_ns - due_ns, 0) + self.settings.odometry_wait_ns
+        return now_ns - due_ns < min(patience_ns, self.settings.tick_deadline_ns)
 
     # ---- helpers -----------------------------------------------------------------------------
 
@@ -196,7 +231,7 @@ class Pipeline:
     def _frame_period_ns(self, until_ns: int) -> int:
         """The fastest camera's median spacing over the last 400 ms; one tick where unknown.
 
-        Only stamps up to the watermark count: those do not depend on the order of arrival.
+        Below the watermark it does not depend on the order of arrival.
         """
         periods = [TICK_NS]
         for buffer in self.frames.values():
@@ -206,41 +241,44 @@ class Pipeline:
                 periods.append(spacings[len(spacings) // 2])
         return min(periods)
 
+    def _note(self, now_ns: int) -> None:
+        """Follow the clock; one that was set back makes all that is buffered the future's."""
+        if not now_ns:
+            return
+        by_ns = now_ns - self._newest_now_ns
+        if by_ns < -NOW_BACKWARD_NS:
+            self._restart(now_ns, by_ns, "clock")
+        if by_ns < -NOW_BACKWARD_NS or by_ns > 0:
+            self._newest_now_ns = now_ns
+
     def _check_stamp(
         self, source: str, stamp_ns: int, newest_ns: Optional[int], now_ns: int
     ) -> Optional[Rejection]:
-        ahead_ns = stamp_ns - now_ns
-        if now_ns and ahead_ns > self.settings.future_tolerance_ns:
-            mismatch = ahead_ns > CLOCK_MISMATCH_NS
-            return Rejection(
-                RejectionReason.CLOCK_MISMATCH if mismatch else RejectionReason.FUTURE_STAMP,
-                source,
-                ahead_ns / NS_PER_MS,
-                self.settings.future_tolerance_ns / NS_PER_MS,
-                "ms",
-                detail="stamp ahead of the node's clock; do both use the same clock?",
-            )
+        tolerance_ns = self.settings.future_tolerance_ns
+        refused = check_against_clock(source, stamp_ns, newest_ns, now_ns, tolerance_ns)
+        if refused is not None:
+            self._arrivals.refused(source, refused)
+            return refused
+        self._arrivals.taken(source, stamp_ns, now_ns)
         if newest_ns is None:
             return None
-        if stamp_ns < newest_ns - BACKWARD_JUMP_NS or stamp_ns > newest_ns + FORWARD_JUMP_NS:
+        if stamp_ns < newest_ns - BACKWARD_JUMP_NS:
             self._restart(now_ns or stamp_ns, stamp_ns - newest_ns, source)
+        elif stamp_ns > newest_ns + FORWARD_JUMP_NS:
+            others = [stamp for name, stamp in self._newest().items() if name != source]
+            if any(stamp is not None and stamp >= stamp_ns - FORWARD_JUMP_NS for stamp in others):
+                self._buffer(source).clear()  # it alone was away; the others go on
+            else:
+                self._restart(now_ns or stamp_ns, stamp_ns - newest_ns, source)
         return None
 
     def _restart(self, now_ns: int, by_ns: int, source: str) -> None:
         """Clear what belongs to the time before a jump, and say so where ticks are running."""
-        if by_ns < 0 or source == "clock":
-            for buffer in self.frames.values():
-                buffer.clear()
-            self.poses.clear()
-        elif source in self.frames:
-            self.frames[source].clear()  # this camera alone was away; the others go on
-            return
-        elif source == "odometry":
-            self.poses.clear()
-            return
+        for name in (*self.frames, "odometry"):
+            self._buffer(name).clear()
+        self._refused.clear()
         if self._schedule.due_ns is None:
             return
-        self._refused.clear()
         self._ready.append(
             Rejection(
                 RejectionReason.CLOCK_JUMP,
@@ -253,67 +291,33 @@ class Pipeline:
         )
         self._schedule.start(now_ns)
 
-    def _out_of_order(self, source: str, stamp_ns: int, newest_ns: Optional[int]) -> Rejection:
-        age_ms = ((newest_ns or stamp_ns) - stamp_ns) / NS_PER_MS
-        return Rejection(
-            RejectionReason.OUT_OF_ORDER,
-            source,
-            age_ms,
-            unit="ms",
-            detail="a stamp seen before, or one older than the buffer",
-        )
+    def _buffer(self, source: str) -> Union[FrameBuffer, PoseBuffer]:
+        return self.poses if source == "odometry" else self.frames[source]
 
-    def _laggard(self, due_ns: int, now_ns: int) -> Optional[Rejection]:
-        """The source that keeps the due tick from being planned, where one clearly does."""
+    def _newest(self) -> dict[str, Optional[int]]:
         newest = {name: buffer.newest_ns for name, buffer in self.frames.items()}
-        newest["odometry"] = self.poses.newest_ns
-        absent = [name for name, stamp in newest.items() if stamp is None]
-        if absent:
-            return self._missing(absent[0], due_ns, detail=_listing("no message yet from", absent))
-        stamps = {name: stamp for name, stamp in newest.items() if stamp is not None}
-        source = min(stamps, key=lambda name: stamps[name])
-        age_ns = now_ns - stamps[source]
-        if age_ns > CLOCK_MISMATCH_NS:
-            return Rejection(
-                RejectionReason.CLOCK_MISMATCH,
-                source,
-                age_ns / NS_PER_S,
-                CLOCK_MISMATCH_NS / NS_PER_S,
-                "s",
-                detail="stamps lie behind the node's clock; for a recording set use_sim_time "
-                "and play it with --clock",
-            )
-        slack_ns = self.settings.limits.frame_tolerance_ns
-        late = sorted(n for n, stamp in stamps.items() if stamp < due_ns - slack_ns)
-        if not late:
-            return None
-        worst = min(late, key=lambda name: stamps[name])
-        age_ms = (now_ns - stamps[worst]) / NS_PER_MS
-        return self._missing(worst, due_ns, age_ms, _listing("late:", late))
+        return {**newest, "odometry": self.poses.newest_ns}
 
-    def _missing(
-        self, source: str, due_ns: int, age_ms: float = float("nan"), detail: str = ""
-    ) -> Rejection:
-        odometry = source == "odometry"
-        return Rejection(
-            RejectionReason.ODOMETRY_MISSING if odometry else RejectionReason.CAMERA_MISSING,
-            source,
-            age_ms,
-            (self.settings.tick_deadline_ns + TICK_NS) / NS_PER_MS,
-            "ms",
-            due_ns,
-            detail,
-        )
+    def _laggard(self, now_ns: int) -> Optional[Rejection]:
+        """The source that no stamp able to serve the due tick has come from."""
+        period_ns = self._frame_period_ns(self._watermark_ns() or 0)
+        earliest_ns = self._earliest_ns(period_ns, now_ns)
+        needed_ns = dict.fromkeys(self.frames, earliest_ns)
+        needed_ns["odometry"] = earliest_ns - self.settings.limits.extrapolation_ns
+        limit_ns = self.settings.tick_deadline_ns + TICK_NS
+        return name_laggard(self._newest(), self._arrivals, needed_ns, now_ns, limit_ns)
 
-    def _unknown(self, due_ns: int) -> Rejection:
-        """Every source is nearly there, yet no stamp could be planned from in time."""
+    def _unknown(self) -> Rejection:
+        """Every source is there, yet no stamp could be tried: none since the start."""
         return Rejection(
-            RejectionReason.CAMERA_MISSING if self._schedule.locked else RejectionReason.WARMING_UP,
+            RejectionReason.WARMING_UP,
             min(self.frames, key=lambda name: self.frames[name].newest_ns or 0),
-            due_ns=due_ns,
             detail="no stamp that every camera has reached was due",
         )
 
 
-def _listing(text: str, names: Sequence[str]) -> str:
-    return f"{text} {', '.join(names)}"
+def _is_elsewhere(before: EgoPose, after: EgoPose) -> bool:
+    """Whether two poses belong to no one drive: another frame, or a jump of the position."""
+    reach_m = POSE_JUMP_M + POSE_JUMP_MPS * abs(after.stamp_ns - before.stamp_ns) / NS_PER_S
+    moved_m = float(np.linalg.norm(after.position_m - before.position_m))
+    return after.frame_id != before.frame_id or moved_m > reach_m

@@ -80,10 +80,10 @@ def select(
     rows = _select_frames(frames, t0_ns, limits, due_ns)
     if isinstance(rows, Rejection):
         return rows
-    skew_ns = 0
     for k in range(N_FRAMES):
-        stamps = [row[k].stamp_ns for row in rows.values()]
-        skew_ns = max(skew_ns, max(stamps) - min(stamps))
+        if _spread(rows, k) > limits.camera_skew_ns:
+            _bring_together(rows, frames, k, t0_ns - FRAME_SPAN_NS + k * FRAME_STEP_NS, limits)
+    skew_ns = max(_spread(rows, k) for k in range(N_FRAMES))
     if skew_ns > limits.camera_skew_ns:
         return _camera_skew(rows, skew_ns, limits, due_ns)
     motion = _select_motion(poses, t0_ns, limits, due_ns)
@@ -139,16 +139,53 @@ def _select_frames(
     return rows
 
 
+def _spread(rows: Mapping[str, list[FrameSlot]], k: int) -> int:
+    stamps = [row[k].stamp_ns for row in rows.values()]
+    return max(stamps) - min(stamps)
+
+
+def _bring_together(
+    rows: dict[str, list[FrameSlot]],
+    frames: Mapping[str, FrameBuffer],
+    k: int,
+    grid_ns: int,
+    limits: SamplingLimits,
+) -> None:
+    """Frames of one instant that lie closer together, though one of them not as near to the grid.
+
+    A grid time midway between two frames (every other one at 15 Hz) has two nearest: a
+    millisecond decides for each camera by itself, and apart they would lie a whole frame.
+    """
+    options = {
+        name: [
+            slot
+            for slot in buffer.neighbours(grid_ns)
+            if abs(slot.stamp_ns - grid_ns) <= limits.frame_tolerance_ns
+        ]
+        for name, buffer in frames.items()
+    }
+
+    def around(anchor_ns: int) -> dict[str, FrameSlot]:
+        return {
+            name: min(slots, key=lambda slot: (abs(slot.stamp_ns - anchor_ns), slot.stamp_ns))
+            for name, slots in options.items()
+        }
+
+    def badness(choice: Mapping[str, FrameSlot]) -> tuple[int, int, int]:
+        stamps = [slot.stamp_ns for slot in choice.values()]
+        off_grid = sum(abs(stamp - grid_ns) for stamp in stamps)
+        return max(stamps) - min(stamps), off_grid, min(stamps)
+
+    anchors = sorted({slot.stamp_ns for slots in options.values() for slot in slots})
+    for name, slot in min(map(around, anchors), key=badness).items():
+        rows[name][k] = slot
+
+
 def _camera_skew(
     rows: Mapping[str, list[FrameSlot]], skew_ns: int, limits: SamplingLimits, due_ns: int
 ) -> Rejection:
     """Names the camera furthest from the others at the worst of the four instants."""
-
-    def spread(k: int) -> int:
-        stamps = [row[k].stamp_ns for row in rows.values()]
-        return max(stamps) - min(stamps)
-
-    worst = max(range(N_FRAMES), key=spread)
+    worst = max(range(N_FRAMES), key=lambda k: _spread(rows, k))
     stamps = {name: row[worst].stamp_ns for name, row in rows.items()}
     middle = float(np.median([stamp - min(stamps.values()) for stamp in stamps.values()]))
     name = max(stamps, key=lambda n: abs(stamps[n] - min(stamps.values()) - middle))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import time
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 import cv2
@@ -13,7 +16,8 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from alpamayo_ros.ros import topics
@@ -30,8 +34,42 @@ def jpeg(height: int = 80, width: int = 144) -> bytes:
     return cv2.imencode(".jpg", np.repeat(np.tile(ramp, (height, 1))[..., None], 3, axis=2))[1].tobytes()
 
 
+def raw_image(height: int = 80, width: int = 144) -> Image:
+    """A grey picture, uncompressed."""
+    data = bytes([128]) * (height * width * 3)
+    return Image(height=height, width=width, encoding="rgb8", step=width * 3, data=data)
+
+
+def camera_topics(raw: bool) -> list[str]:
+    """Where the pictures are published, in the order of DEFAULT_CAMERAS."""
+    return [f"/camera/{name}/image" + ("" if raw else "/compressed") for name in DEFAULT_CAMERAS]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A circle (a straight line at yaw rate 0) from the odometry's origin along x.
+
+    `lever_m` is how far ahead of the rig the frame lies whose motion this is.
+    """
+
+    speed_mps: float = 10.0
+    yaw_rate_rps: float = 0.0
+    lever_m: float = 0.0
+    origin_ns: int = 0
+
+    def pose_at(self, stamp_ns: int) -> tuple[float, float, float]:
+        """x, y, yaw in odom."""
+        elapsed_s = (stamp_ns - self.origin_ns) * 1e-9
+        yaw = self.yaw_rate_rps * elapsed_s
+        x, y = self.speed_mps * elapsed_s, 0.0
+        if self.yaw_rate_rps:
+            radius = self.speed_mps / self.yaw_rate_rps
+            x, y = radius * math.sin(yaw), radius * (1.0 - math.cos(yaw))
+        return x + self.lever_m * math.cos(yaw), y + self.lever_m * math.sin(yaw), yaw
+
+
 class Drive:
-    """A circle at constant speed, starting at the odometry's origin and heading along x.
+    """Publishes a motion and four still pictures of it.
 
     With `sim_time` it carries the clock too and begins at 1000 s; otherwise stamps are of the
     machine's clock. `step` is called by a timer of `node`'s executor and catches up when late.
@@ -46,26 +84,26 @@ class Drive:
         yaw_rate_rps: float = 0.0,
         child_frame: str = "base_link",
         lever_m: float = 0.0,
-        cameras: tuple[str, ...] = DEFAULT_CAMERAS,
+        raw: bool = False,
     ) -> None:
-        self.speed_mps, self.yaw_rate_rps = speed_mps, yaw_rate_rps
+        self.motion = Motion(speed_mps, yaw_rate_rps, lever_m)
         self.cut: set[str] = set()  # cameras that are dead; "odometry" too
         self.paused = False
-        self.mutate: Callable[[str, CompressedImage], CompressedImage] = lambda _, image: image
-        self._node, self._child_frame, self._lever_m = node, child_frame, lever_m
-        self._sim_time, self._jpeg = sim_time, jpeg()
+        self.mutate: Callable[[str, Any], Any] = lambda camera, image: image
+        self._node, self._child_frame = node, child_frame
+        self._sim_time = sim_time
         qos = topics.reliable_qos()
+        self._still = raw_image() if raw else CompressedImage(format="jpeg", data=jpeg())
         self._images = {
-            name: node.create_publisher(CompressedImage, f"/camera/{name}/image/compressed", qos)
-            for name in cameras
+            name: node.create_publisher(type(self._still), topic, qos)
+            for name, topic in zip(DEFAULT_CAMERAS, camera_topics(raw))
         }
         self._odometry = node.create_publisher(Odometry, "/odom", topics.reliable_qos())
-        self._odometry_qos = qos
         self._static = node.create_publisher(TFMessage, "/tf_static", topics.reliable_qos(True))
         self._clock: Optional[Any] = node.create_publisher(Clock, "/clock", qos) if sim_time else None
         self._timer: Optional[Any] = None
         self.stamp_ns = 0  # the next step's
-        self._origin_ns = self._due_steady_ns = 0
+        self._due_steady_ns = 0
 
     @property
     def connected(self) -> bool:
@@ -77,7 +115,8 @@ class Drive:
         """Publish a history at once and go on from there; again: start anew at another time."""
         if at_ns is None:
             at_ns = 1_000_000_000_000 if self._sim_time else time.time_ns() // STEP_NS * STEP_NS
-        self._origin_ns, self.stamp_ns = at_ns, at_ns - HISTORY_NS
+        self.motion = replace(self.motion, origin_ns=at_ns)
+        self.stamp_ns = at_ns - HISTORY_NS
         while self.stamp_ns < at_ns:
             self.step()
         self._due_steady_ns = time.monotonic_ns()
@@ -97,17 +136,6 @@ class Drive:
         transform.transform.translation.x = x_m
         self._static.publish(TFMessage(transforms=[transform]))
 
-    def pose_at(self, stamp_ns: int) -> tuple[float, float, float]:
-        """x, y, yaw of `child_frame` in odom."""
-        elapsed_s = (stamp_ns - self._origin_ns) * 1e-9
-        yaw = self.yaw_rate_rps * elapsed_s
-        if self.yaw_rate_rps == 0.0:
-            x, y = self.speed_mps * elapsed_s, 0.0
-        else:
-            radius = self.speed_mps / self.yaw_rate_rps
-            x, y = radius * np.sin(yaw), radius * (1.0 - np.cos(yaw))
-        return float(x + self._lever_m * np.cos(yaw)), float(y + self._lever_m * np.sin(yaw)), yaw
-
     def step(self) -> None:
         """One odometry message, and a frame of every camera where one is due."""
         stamp_ns, self.stamp_ns = self.stamp_ns, self.stamp_ns + STEP_NS
@@ -117,9 +145,9 @@ class Drive:
         if (stamp_ns // STEP_NS) % STEPS_A_FRAME == 0:
             for name, publisher in self._images.items():
                 if name not in self.cut:
-                    image = CompressedImage(format="jpeg", data=self._jpeg)
-                    image.header.stamp = stamp
-                    publisher.publish(self.mutate(name, image))
+                    image = self.mutate(name, copy.copy(self._still))
+                    image.header = Header(stamp=stamp)
+                    publisher.publish(image)
         if "odometry" not in self.cut:
             self._odometry.publish(self._odometry_message(stamp_ns, stamp))
 
@@ -133,15 +161,16 @@ class Drive:
             self._due_steady_ns += STEP_NS
 
     def _odometry_message(self, stamp_ns: int, stamp: Any) -> Odometry:
-        x, y, yaw = self.pose_at(stamp_ns)
+        motion = self.motion
+        x, y, yaw = motion.pose_at(stamp_ns)
         message = Odometry(child_frame_id=self._child_frame)
         message.header.stamp, message.header.frame_id = stamp, "odom"
         pose = message.pose.pose
         pose.position.x, pose.position.y = x, y
         pose.orientation.z, pose.orientation.w = float(np.sin(yaw / 2)), float(np.cos(yaw / 2))
         twist = message.twist.twist
-        twist.linear.x, twist.angular.z = self.speed_mps, self.yaw_rate_rps
-        twist.linear.y = self.yaw_rate_rps * self._lever_m
+        twist.linear.x, twist.angular.z = motion.speed_mps, motion.yaw_rate_rps
+        twist.linear.y = motion.yaw_rate_rps * motion.lever_m
         return message
 
 

@@ -96,11 +96,16 @@ class NodeProcess:
             self.process.send_signal(number)
         return self.process.wait(timeout_s)
 
-    def kill(self) -> None:
-        """End it whatever it does."""
-        if self.alive:
+    def end(self) -> None:
+        """Wait for the end of what was terminated, and kill what does not end.
+
+        A killed process leaves its shared memory behind, so that this is the last resort.
+        """
+        try:
+            self.process.wait(KILL_AFTER_S)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
+            self.process.wait()
 
 
 class Bench:
@@ -147,7 +152,10 @@ class Bench:
         trace: Optional[TracebackType],
     ) -> None:
         for process in self.processes:
-            process.kill()
+            if process.alive:
+                process.process.terminate()
+        for process in self.processes:
+            process.end()
         if error is not None:
             print(self.report())
         self._executor.shutdown()

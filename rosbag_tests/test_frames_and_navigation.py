@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Callable
 
 import numpy as np
@@ -11,8 +12,10 @@ from harness import START_S, Bench
 from nav_msgs.msg import Path
 from std_msgs.msg import String
 
+from alpamayo_ros import action_space
+from alpamayo_ros.msg import PlannedTrajectory
 from alpamayo_ros.ros import topics
-from drive import Drive, nanoseconds
+from drive import Drive, Motion, nanoseconds
 
 LEVER_M = 1.5
 SCRIPT = "planner_with_test_backends.py"
@@ -21,20 +24,16 @@ SCRIPT = "planner_with_test_backends.py"
 def test_base_offset_by_tf_moves_the_path(bench: Bench) -> None:
     """Odometry of a frame 1.5 m ahead of the rig, related by /tf_static, gives the rig's path.
 
-    The drive is a circle, so the offset must turn with the vehicle: the path is that of an
-    odometry of the rig itself, to a nanometre, and 1.5 m behind what the odometry's frame drives.
+    The drive is a circle, so the offset must turn with the vehicle.
     """
     drive = Drive(bench.node, yaw_rate_rps=0.2, child_frame="imu", lever_m=LEVER_M)
     drive.static_transform("base_link", "imu", LEVER_M)
     path = _first_path(bench, drive)
-    reference = Drive(bench.node, yaw_rate_rps=0.2)
-    reference._origin_ns = drive._origin_ns
-    t0_ns = nanoseconds(path.header.stamp)
-    _assert_circle(path, reference, t0_ns)
     trajectory = bench.trajectories[0]
+    _assert_starts_at(replace(drive.motion, lever_m=0.0), trajectory, path)
     first = trajectory.points[0].pose.position
-    x, y, _ = drive.pose_at(t0_ns)
-    assert math.hypot(first.x - x, first.y - y) == pytest.approx(LEVER_M, abs=1e-6)
+    x, y, _ = drive.motion.pose_at(nanoseconds(path.header.stamp))
+    assert math.hypot(first.x - x, first.y - y) == pytest.approx(LEVER_M, abs=1e-9)
     assert trajectory.rig_frame_id == "base_link"
 
 
@@ -43,9 +42,7 @@ def test_base_offset_by_parameter(bench: Bench) -> None:
     drive = Drive(bench.node, yaw_rate_rps=0.2, child_frame="imu", lever_m=LEVER_M)
     offset = [-LEVER_M, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
     path = _first_path(bench, drive, odometry_child_from_rig=offset)
-    reference = Drive(bench.node, yaw_rate_rps=0.2)
-    reference._origin_ns = drive._origin_ns
-    _assert_circle(path, reference, nanoseconds(path.header.stamp))
+    _assert_starts_at(replace(drive.motion, lever_m=0.0), bench.trajectories[0], path)
 
 
 def test_unrelated_child_frame_is_refused(bench: Bench) -> None:
@@ -147,16 +144,18 @@ def _first_path(bench: Bench, drive: Drive, script: str = "", **parameters: obje
     return bench.paths[0]
 
 
-def _assert_circle(path: Path, reference: Drive, t0_ns: int) -> None:
-    """The path starts on the circle that the rig drives, to a nanometre, along its heading.
+def _assert_starts_at(reference: Motion, trajectory: PlannedTrajectory, path: Path) -> None:
+    """The trajectory starts at the rig's pose, and the path is what its actions make from there.
 
-    The planner lets a turn fade, so only the first 0.1 s is compared with the circle itself.
+    Both to a nanometre: an offset that is lost, or that does not turn with the rig, is 1.5 m.
     """
-    x, y, yaw = reference.pose_at(t0_ns)
-    first = path.poses[0].pose.position
-    ahead = np.array([np.cos(yaw), np.sin(yaw)]) @ [first.x - x, first.y - y]
-    left = np.array([-np.sin(yaw), np.cos(yaw)]) @ [first.x - x, first.y - y]
-    step = reference.speed_mps * 0.1
-    turn = reference.yaw_rate_rps * 0.1
-    assert ahead == pytest.approx(step * np.sin(turn) / turn, abs=1e-9)
-    assert left == pytest.approx(step * (1 - np.cos(turn)) / turn, abs=1e-9)
+    x, y, yaw = reference.pose_at(nanoseconds(path.header.stamp))
+    first = trajectory.points[0].pose.position
+    assert (first.x, first.y) == pytest.approx((x, y), abs=1e-9)
+    action = [(p.acceleration_mps2, p.curvature_1pm) for p in trajectory.points[:64]]
+    xyz, _ = action_space.integrate(action, trajectory.points[0].velocity_mps)
+    turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
+    wanted = xyz[:, :2] @ turn.T + [x, y]
+    planned = [(p.pose.position.x, p.pose.position.y) for p in path.poses]
+    np.testing.assert_allclose(planned, wanted, rtol=0, atol=1e-9)
+    assert trajectory.points[0].velocity_mps == pytest.approx(reference.speed_mps, abs=1e-9)

@@ -148,9 +148,7 @@ def in_order(messages: Iterable[Message]) -> list[Message]:
     return sorted(messages, key=lambda m: m.arrival_ns)
 
 
-def delayed(
-    messages: Iterable[Message], delay_ms: Callable[[Message], float]
-) -> list[Message]:
+def delayed(messages: Iterable[Message], delay_ms: Callable[[Message], float]) -> list[Message]:
     """Each message late by `delay_ms`, but never before its source's previous one."""
     last: dict[str, int] = {}
     late = []

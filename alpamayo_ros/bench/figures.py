@@ -28,10 +28,6 @@ class Bar:
         kind = "at_least" if self.at_least else "at_most"
         return {"name": self.name, "value": value, kind: self.limit, "met": bool(self.met)}
 
-    def __str__(self) -> str:
-        sign = ">=" if self.at_least else "<="
-        return f"{'met' if self.met else 'MISSED':6} {self.name}: {self.value:.4g} ({sign} {self.limit:g})"
-
 
 def percentiles(values: Sequence[float]) -> dict[str, Any]:
     """{"count", "p50", "p99", "max"}; null where there are no values."""

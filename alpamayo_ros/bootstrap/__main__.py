@@ -16,7 +16,8 @@ def main() -> int:
         description="Set up .venv: ROS 2 Jazzy from PyPI, this package and its tools.",
         epilog="example: python3.11 -m alpamayo_ros.bootstrap setup --dev",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.required = True  # as an argument it needs Python 3.7
     setup = commands.add_parser("setup", help="make or update .venv; seconds if nothing changed")
     setup.add_argument("--dev", action="store_true", help="also the tools for tests and lint")
     setup.add_argument("--quiet", action="store_true", help="say nothing if nothing is to be done")

@@ -90,7 +90,7 @@ class Environment:
         """The steps whose stamps do not match the sources, in order."""
         venv_key = self._venv_key(self.version)
         packages = self._pip_step(
-            "packages", "ROS 2 Jazzy and the other packages, 0.4 GB to download", "requirements.txt"
+            "packages", "ROS 2 Jazzy and the other packages (pip)", "requirements.txt"
         )
         repair_key = stamps.hash_of(packages.key, "1")
         entry_key = stamps.hash_of(venv_key, entry_points.files_key(self.root))

@@ -1,7 +1,7 @@
 """The one place that imports message_filters, cv_bridge and tf_transformations.
 
 A ROS installation has them and they are used there. The ROS 2 wheels of a plain machine lack
-them; `stand_ins` (on transforms3d) and `feed` (on rosbags-image and OpenCV) then do the same.
+them; `stand_ins` (on transforms3d) and `feed` (on OpenCV) then do the same.
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ class PlannerNode(SafeLifecycleNode):
         self._last_rejection: Optional[Rejection] = None
         self._last_plan_steady_s = float("-inf")
         self._dropped = 0
+        self._valid_from_ns = 0  # steady; plans from samples before are of another time
         # Plans come from the worker's thread; publishing belongs to the executor's.
         self._plan_ready = self.create_guard_condition(
             guarded(self, self._publish_outcomes), callback_group=self._group
@@ -123,7 +124,7 @@ class PlannerNode(SafeLifecycleNode):
     def activate_node(self) -> None:
         """Start ticking."""
         assert self._pipeline is not None
-        self._outcomes.clear()
+        self._forget_plans_in_the_making()
         self._last_rejection = None
         self._pipeline.start(self.now_ns())
 
@@ -158,6 +159,8 @@ class PlannerNode(SafeLifecycleNode):
         if worker is None or inputs is None or self.state_id != State.PRIMARY_STATE_ACTIVE:
             return
         if isinstance(tick, Rejection):
+            if tick.reason == RejectionReason.CLOCK_JUMP:
+                self._forget_plans_in_the_making()
             self._reject(tick)
             return
         assert isinstance(tick, Selection)
@@ -177,6 +180,11 @@ class PlannerNode(SafeLifecycleNode):
                 )
             )
 
+    def _forget_plans_in_the_making(self) -> None:
+        self._valid_from_ns = time.monotonic_ns()
+        if self._worker is not None:
+            self._worker.clear()
+
     def _on_outcome(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
         self._plan_ready.trigger()
@@ -186,6 +194,8 @@ class PlannerNode(SafeLifecycleNode):
             outcome = self._outcomes.popleft()
             outputs, backend, settings = self._outputs, self._backend, self._settings
             if self.state_id != State.PRIMARY_STATE_ACTIVE or outputs is None or backend is None:
+                continue
+            if outcome.selection.ready_ns < self._valid_from_ns:
                 continue
             if outcome.unreadable is not None and self._pipeline is not None:
                 self._pipeline.discard(outcome.unreadable.slot)

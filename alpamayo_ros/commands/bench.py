@@ -1,0 +1,191 @@
+"""Measure this machine: do images arrive, how long does the node take, does it keep 10 Hz.
+
+Real processes over real DDS in a ROS domain of their own: publisher, planner (kinematic), listener.
+On a machine with other work to do the figures say little.
+
+examples:
+  alpamayo bench ingest
+  alpamayo bench latency --seconds 60 --json latency.json
+  alpamayo bench ticks --check
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from typing import Any, Callable
+
+from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.errors import UserError
+
+_INGEST = """Large raw images into the planner: what arrives, and what it costs.
+
+Four cameras of rgb8 from another process, once with config/fastdds_shm.xml and once with Fast DDS's
+default transports.
+
+example:
+  alpamayo bench ingest --seconds 20 --size 1920x1080 --rate 30
+"""
+_LATENCY = """From the last message that a plan needed to its path, on JPEG cameras.
+
+Measured in the node and from outside. Decoding and the model are counted apart.
+
+example:
+  alpamayo bench latency --seconds 20 --size 1920x1080 --rate 10
+"""
+_TICKS = """Plans a second over camera rates, jitter and phases; a camera that ends.
+
+First in simulated time, which is exact; then a few loads through the real node.
+
+example:
+  alpamayo bench ticks --no-ros --json ticks.json
+"""
+_SECONDS = (1.0, 3600.0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One subcommand a benchmark."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, text: str, description: str, run_action: Any) -> Any:
+        child = actions.add_parser(
+            name,
+            help=text,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        child.set_defaults(run_action=run_action)
+        child.add_argument("--check", action="store_true",
+                           help="exit code 1 where a bar is missed")  # fmt: skip
+        add_json_argument(child)
+        return child
+
+    ingest = action("ingest", "large raw images: arrivals and cost", _INGEST, _ingest)
+    latency = action("latency", "last message to path", _LATENCY, _latency)
+    ticks = action("ticks", "plans a second; a lost camera", _TICKS, _ticks)
+    for child, rate in ((ingest, 30.0), (latency, 10.0)):
+        child.add_argument("--seconds", type=float, default=20.0,
+                           help="measured time (default 20)")  # fmt: skip
+        child.add_argument("--size", default="1920x1080", metavar="WxH",
+                           help="pixels of each image (default 1920x1080)")  # fmt: skip
+        child.add_argument("--rate", type=float, default=rate, metavar="HZ",
+                           help=f"frames a second of each camera (default {rate:g})")  # fmt: skip
+    ingest.add_argument("--transport", choices=("both", "profile", "default"), default="both",
+                        help="which transports to measure (default both)")  # fmt: skip
+    ticks.add_argument("--seconds", type=float, default=8.0,
+                       help="measured time of each load of the real node (default 8)")  # fmt: skip
+    ticks.add_argument("--no-ros", action="store_true", help="simulated time only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, write; 1 where a bar is missed and --check is given."""
+    _check_range("--seconds", args.seconds, *_SECONDS)
+    # The default action would end this process without its children's.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    result = args.run_action(args)
+    quiet = str(args.json) == "-"
+    bars = result.get("bars", [])
+    if not quiet:
+        for bar in bars:
+            print(_verdict(bar))
+    write_json(args.json, result)
+    return 1 if args.check and not all(bar["met"] for bar in bars) else 0
+
+
+def _ingest(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import ingest
+
+    _prepare()
+    width, height = _size(args.size)
+    options = ingest.IngestOptions(args.seconds, width, height, _rate(args.rate))
+    cases = ingest.CASES if args.transport == "both" else (args.transport,)
+    total = len(cases) * (args.seconds + ingest.WARM_UP_S)
+    return _measured(
+        args, "ingest", total, lambda update: ingest.measure(options, cases, update), ingest.report
+    )
+
+
+def _latency(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import latency
+
+    _prepare()
+    width, height = _size(args.size)
+    options = latency.LatencyOptions(args.seconds, width, height, _rate(args.rate))
+    total = args.seconds + latency.WARM_UP_S
+    return _measured(
+        args, "latency", total, lambda update: latency.measure(options, update), latency.report
+    )
+
+
+def _ticks(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import ticks, ticks_dds
+
+    if not args.no_ros:
+        _prepare()
+    count = len(ticks.loads())
+    simulated = _measured(
+        args, "simulated loads", count, lambda update: ticks.measure(progress=update), ticks.report,
+        unit="",
+    )  # fmt: skip
+    if args.no_ros:
+        return {"simulated": simulated, "dds": None, "bars": simulated["bars"]}
+    over_dds = _measured(
+        args, "loads over DDS", len(ticks_dds.LOADS),
+        lambda update: ticks_dds.measure(args.seconds, progress=update), ticks_dds.report, unit="",
+    )  # fmt: skip
+    bars = [*simulated["bars"], *over_dds["bars"]]
+    return {"simulated": simulated, "dds": over_dds, "bars": bars}
+
+
+def _measured(
+    args: argparse.Namespace,
+    label: str,
+    total: float,
+    measure: Callable[[Callable[[float], None]], dict[str, Any]],
+    report: Callable[[dict[str, Any]], str],
+    unit: str = "s",
+) -> dict[str, Any]:
+    """Measure with progress, and print the table unless stdout is for JSON."""
+    progress = Progress(label, total, unit)
+    try:
+        result = measure(progress.update)
+    finally:
+        progress.close()
+    if str(args.json) != "-":
+        print(report(result))
+    return result
+
+
+def _prepare() -> None:
+    from alpamayo_ros.bench.processes import require_ros, shm_warning
+
+    require_ros()
+    warning = shm_warning()
+    if warning:
+        print(f"alpamayo bench: {warning}", file=sys.stderr)
+
+
+def _verdict(bar: dict[str, Any]) -> str:
+    sign, limit = (">=", bar["at_least"]) if "at_least" in bar else ("<=", bar["at_most"])
+    value = "not measured" if bar["value"] is None else f"{bar['value']:.4g}"
+    return f"{'met' if bar['met'] else 'MISSED':6}  {bar['name']}: {value} ({sign} {limit:g})"
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise UserError(f"--size {text!r} is not WIDTHxHEIGHT, such as 1920x1080")
+    for name, pixels in (("width", int(width)), ("height", int(height))):
+        _check_range(f"--size {text}: {name}", pixels, 16, 8192)
+    return int(width), int(height)
+
+
+def _rate(value: float) -> float:
+    _check_range("--rate", value, 1.0, 120.0)
+    return value
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{name} is {value:g}, wanted {low:g} to {high:g}")

@@ -1,0 +1,127 @@
+"""What is wrong with a message's stamp, and which input keeps a tick from being planned."""
+
+from __future__ import annotations
+
+from typing import Mapping, Optional, Sequence
+
+from alpamayo_ros.types import NS_PER_MS, NS_PER_S, Rejection, RejectionReason
+
+# Stamps this far from the clock come from another clock, not from a late sensor.
+CLOCK_MISMATCH_NS = 10 * NS_PER_S
+
+
+class Arrivals:
+    """Of each source's newest message: how far behind the clock it came, or why it was refused."""
+
+    def __init__(self) -> None:
+        self._behind_ns: dict[str, int] = {}
+        self._refused: dict[str, Rejection] = {}
+
+    def taken(self, source: str, stamp_ns: int, now_ns: int) -> None:
+        """A message was taken in at ROS time `now_ns`; 0 where the clock has not started."""
+        self._refused.pop(source, None)
+        self._behind_ns[source] = now_ns - stamp_ns if now_ns else 0
+
+    def refused(self, source: str, why: Rejection) -> None:
+        """A message was refused for its stamp."""
+        self._refused[source] = why
+
+    def fault(self, source: str) -> Optional[Rejection]:
+        """What is wrong with the stamps of a source, where they are what is wrong with it.
+
+        Told from the arrival, not from the age: a camera that died ages too, and is no clock.
+        """
+        if source in self._refused:
+            return self._refused[source]
+        behind_ns = self._behind_ns.get(source, 0)
+        if behind_ns <= CLOCK_MISMATCH_NS:
+            return None
+        return Rejection(
+            RejectionReason.CLOCK_MISMATCH,
+            source,
+            behind_ns / NS_PER_S,
+            CLOCK_MISMATCH_NS / NS_PER_S,
+            "s",
+            detail="stamps lie behind the node's clock; for a recording set use_sim_time "
+            "and play it with --clock",
+        )
+
+
+def check_against_clock(
+    source: str, stamp_ns: int, newest_ns: Optional[int], now_ns: int, future_tolerance_ns: int
+) -> Optional[Rejection]:
+    """A stamp ahead of ROS time, or a stray one far behind it; None where it can be taken.
+
+    Stray is a stamp far behind the clock from a source that otherwise keeps to it: a header left
+    unset must not pass for time set back. A source that is always behind is named by its ticks.
+    """
+    ahead_ns = stamp_ns - now_ns
+    future = ahead_ns > future_tolerance_ns
+    stray = newest_ns is not None and abs(newest_ns - now_ns) < CLOCK_MISMATCH_NS < -ahead_ns
+    if not now_ns or not (future or stray):
+        return None
+    mismatch = abs(ahead_ns) > CLOCK_MISMATCH_NS
+    return Rejection(
+        RejectionReason.CLOCK_MISMATCH if mismatch else RejectionReason.FUTURE_STAMP,
+        source,
+        abs(ahead_ns) / NS_PER_MS,
+        (future_tolerance_ns if future else CLOCK_MISMATCH_NS) / NS_PER_MS,
+        "ms",
+        detail=f"stamp {'ahead of' if future else 'behind'} the node's clock; "
+        "do both use the same clock?",
+    )
+
+
+def out_of_order(source: str, stamp_ns: int, newest_ns: Optional[int]) -> Rejection:
+    """A message that its buffer did not take."""
+    return Rejection(
+        RejectionReason.OUT_OF_ORDER,
+        source,
+        ((newest_ns or stamp_ns) - stamp_ns) / NS_PER_MS,
+        unit="ms",
+        detail="a stamp seen before, or one older than the buffer",
+    )
+
+
+def name_laggard(
+    newest_ns: Mapping[str, Optional[int]],
+    arrivals: Arrivals,
+    needed_ns: Mapping[str, int],
+    now_ns: int,
+    limit_ns: int,
+) -> Optional[Rejection]:
+    """The source furthest behind the stamp that is needed of it; None where none is behind.
+
+    `limit_ns` is the age at which a newest stamp can no longer serve the tick.
+    """
+    absent = [name for name, stamp in newest_ns.items() if stamp is None]
+    if absent:
+        detail = _listing("no message yet from", absent)
+        return arrivals.fault(absent[0]) or _missing(absent[0], detail=detail)
+    known = {name: stamp for name, stamp in newest_ns.items() if stamp is not None}
+    late = sorted(name for name, stamp in known.items() if stamp < needed_ns[name])
+    if not late:
+        return None
+    worst = min(late, key=lambda name: known[name])
+    age_ms = (now_ns - known[worst]) / NS_PER_MS
+    return arrivals.fault(worst) or _missing(
+        worst, age_ms, limit_ns / NS_PER_MS, _listing("late:", late)
+    )
+
+
+def _missing(
+    source: str, age_ms: float = float("nan"), limit_ms: float = float("nan"), detail: str = ""
+) -> Rejection:
+    odometry = source == "odometry"
+    return Rejection(
+        RejectionReason.ODOMETRY_MISSING if odometry else RejectionReason.CAMERA_MISSING,
+        source,
+        age_ms,
+        limit_ms,
+        "ms",
+        detail=detail,
+    )
+
+
+def _listing(text: str, names: Sequence[str]) -> str:
+    return f"{text} {', '.join(names)}"
