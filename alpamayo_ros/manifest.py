@@ -67,6 +67,8 @@ def load_manifest(model: str) -> Manifest:
         raise ModelError(f"{where}. {_shipped()}") from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is not YAML: {error}") from error
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -76,25 +78,33 @@ def load_manifest(model: str) -> Manifest:
     missing = [key for key in REQUIRED if key not in content]
     if missing:
         raise ModelError(f"{path} lacks {', '.join(missing)}")
+    options = content.get("options") or {}
+    if not isinstance(options, dict):
+        raise ModelError(f"{path}: `options` wants a mapping, got {options!r}")
     return Manifest(
         name=str(content["name"]),
         backend=str(content["backend"]),
         licence=str(content["licence"]),
         cameras=_cameras(content["cameras"], path),
         takes_navigation=bool(content.get("takes_navigation", False)),
-        options=dict(content.get("options") or {}),
+        options=options,
         path=path,
     )
 
 
 def _cameras(entry: Any, path: Path) -> CameraRequirement:
     try:
-        allowed = tuple(entry.get("allowed", CAMERA_NAMES))
+        listed = entry.get("allowed", list(CAMERA_NAMES))
+        if not isinstance(listed, list):
+            raise TypeError("allowed")
+        allowed = tuple(listed)
         requirement = CameraRequirement(int(entry["minimum"]), int(entry["maximum"]), allowed)
+        if not 1 <= requirement.minimum <= requirement.maximum:
+            raise ValueError("minimum")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{path}: `cameras` wants integers `minimum` and `maximum` and optionally a list "
-            f"`allowed`, got {entry!r}"
+            f"{path}: `cameras` wants integers 1 <= `minimum` <= `maximum` and optionally a "
+            f"list `allowed`, got {entry!r}"
         ) from error
     unknown = [name for name in allowed if name not in CAMERA_NAMES]
     if unknown:

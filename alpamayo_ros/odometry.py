@@ -81,7 +81,7 @@ class RigOffset:
         for entry in message.transforms:
             t, q = entry.transform.translation, entry.transform.rotation
             quaternion = [q.x, q.y, q.z, q.w]
-            if geometry.is_unit_quaternion(quaternion):
+            if np.isfinite([t.x, t.y, t.z]).all() and geometry.is_unit_quaternion(quaternion):
                 pose = to_pose([t.x, t.y, t.z], quaternion)
                 self.add(entry.header.frame_id, entry.child_frame_id, pose)
 

@@ -20,6 +20,8 @@ from alpamayo_ros.pipeline import PipelineSettings
 from alpamayo_ros.sampling import SamplingLimits
 from alpamayo_ros.types import CAMERA_NAMES, DEFAULT_CAMERAS, NS_PER_MS, Pose3
 
+MAX_OFFSET_MS = 60_000.0  # a clock on TAI is 37 s ahead of UTC
+
 Value = Union[bool, int, float, str, list[str], list[float]]
 
 
@@ -57,7 +59,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         "camera_stamp_offsets_ms", [0.0], "added to each camera's stamps; one for all or each"
     ),
     Parameter("odometry_topic", "/odom", "nav_msgs/Odometry"),
-    Parameter("odometry_stamp_offset_ms", 0.0, "added to odometry's stamps", -1000.0, 1000.0),
+    Parameter(
+        "odometry_stamp_offset_ms",
+        0.0,
+        "added to odometry's stamps",
+        -MAX_OFFSET_MS,
+        MAX_OFFSET_MS,
+    ),
     Parameter(
         "rig_frame", "base_link", "the rear axle's centre on the ground, x forward (REP 103)"
     ),
@@ -148,6 +156,8 @@ def check_value(parameter: Parameter, value: Any) -> Optional[str]:
         if not isinstance(value, (list, tuple)) or not all(_is(kind, item) for item in value):
             what = "numbers" if kind is float else "strings"
             return f"{parameter.name} is {value!r}, wanted a list of {what}"
+        if kind is float and not all(math.isfinite(item) for item in value):
+            return f"{parameter.name} is {value!r}, wanted finite numbers"
         return None
     if not _is(type(default), value):
         return f"{parameter.name} is {value!r}, wanted {_KINDS[type(default)]}"
@@ -207,6 +217,12 @@ def _check_together(v: Mapping[str, Any]) -> list[str]:
     for label in ("image_transports", "camera_stamp_offsets_ms"):
         if len(v[label]) not in (1, len(names)):
             problems.append(f"{label} has {len(v[label])} entries, wanted 1 or {len(names)}")
+    for offset_ms in v["camera_stamp_offsets_ms"]:
+        if abs(offset_ms) > MAX_OFFSET_MS:
+            problems.append(
+                f"camera_stamp_offsets_ms has {offset_ms:g}, wanted {-MAX_OFFSET_MS:g} to "
+                f"{MAX_OFFSET_MS:g}"
+            )
     for transport in v["image_transports"]:
         if transport not in ("auto", "raw", "compressed"):
             problems.append(f"image_transports has {transport!r}, wanted auto, raw or compressed")
@@ -285,7 +301,7 @@ def read_parameter_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"parameter file {path}: {error}") from error
     values: dict[str, Any] = {}
     found = _collect(content, values)

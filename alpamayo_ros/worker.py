@@ -37,18 +37,25 @@ def run(backend: PlannerBackend, selection: Selection) -> Outcome:
             detail=error.reason,
         )
         return Outcome(selection, rejection=rejection, unreadable=error)
+    except Exception as error:  # frames of different sizes; the thread must outlive it
+        return Outcome(selection, rejection=_failed(selection, error))
     decode_ms = (time.perf_counter() - start) * 1e3
     try:
         plan, stages = timed_plan(backend, sample)
+        if plan.t0_ns != sample.t0_ns:
+            raise ValueError(f"the plan is of t0 {plan.t0_ns}, the sample of {sample.t0_ns}")
     except Exception as error:  # a model may raise anything; the vehicle must hear of it
-        rejection = Rejection(
-            RejectionReason.PLANNER_FAILED,
-            "planner",
-            due_ns=selection.due_ns,
-            detail=f"{type(error).__name__}: {error}",
-        )
-        return Outcome(selection, sample, rejection=rejection)
+        return Outcome(selection, sample, rejection=_failed(selection, error))
     return Outcome(selection, sample, plan, stage_ms={"decode": decode_ms, **stages})
+
+
+def _failed(selection: Selection, error: Exception) -> Rejection:
+    return Rejection(
+        RejectionReason.PLANNER_FAILED,
+        "planner",
+        due_ns=selection.due_ns,
+        detail=f"{type(error).__name__}: {error}",
+    )
 
 
 class InferenceWorker:

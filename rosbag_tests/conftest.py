@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # harness and drive, by their names
 
-from harness import Bench  # noqa: E402
+from harness import Bench
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 GENERATED_SECONDS = 7.0

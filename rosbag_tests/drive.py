@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,9 @@ HISTORY_NS = 1_800_000_000  # published at once at the start, so that nothing ha
 def jpeg(height: int = 80, width: int = 144) -> bytes:
     """A small picture with something in it."""
     ramp = np.linspace(0, 255, width, dtype=np.uint8)
-    return cv2.imencode(".jpg", np.repeat(np.tile(ramp, (height, 1))[..., None], 3, axis=2))[1].tobytes()
+    return cv2.imencode(".jpg", np.repeat(np.tile(ramp, (height, 1))[..., None], 3, axis=2))[
+        1
+    ].tobytes()
 
 
 def raw_image(height: int = 80, width: int = 144) -> Image:
@@ -100,8 +103,8 @@ class Drive:
         }
         self._odometry = node.create_publisher(Odometry, "/odom", topics.reliable_qos())
         self._static = node.create_publisher(TFMessage, "/tf_static", topics.reliable_qos(True))
-        self._clock: Optional[Any] = node.create_publisher(Clock, "/clock", qos) if sim_time else None
-        self._timer: Optional[Any] = None
+        self._clock: Any | None = node.create_publisher(Clock, "/clock", qos) if sim_time else None
+        self._timer: Any | None = None
         self.stamp_ns = 0  # the next step's
         self._due_steady_ns = 0
 
@@ -111,7 +114,7 @@ class Drive:
         publishers = [*self._images.values(), self._odometry]
         return all(publisher.get_subscription_count() for publisher in publishers)
 
-    def start(self, at_ns: Optional[int] = None) -> None:
+    def start(self, at_ns: int | None = None) -> None:
         """Publish a history at once and go on from there; again: start anew at another time."""
         if at_ns is None:
             at_ns = 1_000_000_000_000 if self._sim_time else time.time_ns() // STEP_NS * STEP_NS

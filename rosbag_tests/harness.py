@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Optional, Sequence
+from typing import Any
 
 import yaml
+from alpamayo_ros.msg import PlannedTrajectory, PlannerStatus
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Path as PathMessage
@@ -35,13 +38,13 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 
-from alpamayo_ros.msg import PlannedTrajectory, PlannerStatus
 from alpamayo_ros.resources import resource
 
 HERE = Path(__file__).resolve().parent
 PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 START_S = 20.0  # a process from its start to its first answer, on a busy machine
 KILL_AFTER_S = 10.0
+SEGMENT_BYTES = 33_554_432
 TRANSITIONS = {"configure": 1, "cleanup": 2, "activate": 3, "deactivate": 4}
 
 
@@ -57,12 +60,21 @@ def free_domain() -> int:
     raise RuntimeError("every ROS domain from 1 to 99 is in use")
 
 
-def environment(domain: int) -> dict[str, str]:
-    """What launch sets: the shared-memory profile; and what keeps tests to themselves."""
-    profile = str(resource("config", "fastdds_shm.xml"))
+def environment(domain: int, folder: Path) -> dict[str, str]:
+    """What launch sets: the shared-memory profile; and what keeps tests to themselves.
+
+    The profile's segment is smaller here: the pictures are, and each process fills its own with
+    zeros when it starts.
+    """
+    profile = folder / "fastdds_shm.xml"
+    text = resource("config", "fastdds_shm.xml").read_text()
+    small = f"<segment_size>{SEGMENT_BYTES}</segment_size>"
+    text, replaced = re.subn(r"<segment_size>\d+</segment_size>", small, text)
+    assert replaced == 1
+    profile.write_text(text)
     return {
         **os.environ,
-        **{name: profile for name in PROFILES},
+        **{name: str(profile) for name in PROFILES},
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "PYTHONUNBUFFERED": "1",
@@ -73,8 +85,10 @@ def environment(domain: int) -> dict[str, str]:
 class NodeProcess:
     """One node in a process of its own, its output in a file."""
 
-    def __init__(self, command: Sequence[str], environ: dict[str, str], log: Path) -> None:
-        self._log = log
+    def __init__(
+        self, command: Sequence[str], environ: dict[str, str], log: Path, ends_by: int
+    ) -> None:
+        self._log, self._ends_by = log, ends_by
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command, env=environ, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent
@@ -96,6 +110,11 @@ class NodeProcess:
             self.process.send_signal(number)
         return self.process.wait(timeout_s)
 
+    def ask_to_end(self) -> None:
+        """Signal it, if it runs."""
+        if self.alive:
+            self.process.send_signal(self._ends_by)
+
     def end(self) -> None:
         """Wait for the end of what was terminated, and kill what does not end.
 
@@ -113,7 +132,6 @@ class Bench:
 
     def __init__(self, planner: str = "/planner") -> None:
         self.domain = free_domain()
-        self.environ = environment(self.domain)
         self.planner = planner
         self.processes: list[NodeProcess] = []
         self.paths: list[PathMessage] = []
@@ -122,10 +140,11 @@ class Bench:
         self.diagnostics: list[DiagnosticArray] = []
         self._folder = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
+        self.environ = environment(self.domain, self.folder)
         self.context = Context()
         self._clients: dict[str, Any] = {}
 
-    def __enter__(self) -> "Bench":
+    def __enter__(self) -> Bench:
         before = {name: os.environ.get(name) for name in PROFILES}
         os.environ.update({name: self.environ[name] for name in PROFILES})
         try:
@@ -147,13 +166,12 @@ class Bench:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for process in self.processes:
-            if process.alive:
-                process.process.terminate()
+            process.ask_to_end()
         for process in self.processes:
             process.end()
         if error is not None:
@@ -184,10 +202,10 @@ class Bench:
             words += ["--params-file", str(file)]
         return words
 
-    def start_command(self, command: Sequence[str]) -> NodeProcess:
-        """Start any program in the bench's domain."""
+    def start_command(self, command: Sequence[str], ends_by: int = signal.SIGTERM) -> NodeProcess:
+        """Start any program in the bench's domain; `ends_by` is the signal that it ends well on."""
         log = self.folder / f"output-{len(self.processes)}.txt"
-        process = NodeProcess(command, self.environ, log)
+        process = NodeProcess(command, self.environ, log, ends_by)
         self.processes.append(process)
         return process
 
@@ -263,7 +281,9 @@ class Bench:
 
     def state(self, timeout_s: float = 10.0) -> str:
         """The label of the planner's lifecycle state."""
-        return str(self.call("get_state", GetState, GetState.Request(), timeout_s).current_state.label)
+        return str(
+            self.call("get_state", GetState, GetState.Request(), timeout_s).current_state.label
+        )
 
     def change(self, label: str, timeout_s: float = 10.0) -> bool:
         """Ask for a transition by its id; whether it was done."""
@@ -277,5 +297,7 @@ class Bench:
 
     def set_parameter(self, name: str, value: Any) -> SetParametersResult:
         """Set one parameter; the result has the reason of a refusal."""
-        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        request = SetParameters.Request(
+            parameters=[Parameter(name, value=value).to_parameter_msg()]
+        )
         return self.call("set_parameters", SetParameters, request).results[0]

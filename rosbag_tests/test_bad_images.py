@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from harness import START_S, Bench
-
 from drive import Drive, camera_topics, jpeg, raw_image
+from harness import START_S, Bench
 
 
 def _truncated(image: Any) -> Any:
@@ -35,14 +35,25 @@ def _too_tall(image: Any) -> Any:
     return image
 
 
+def _damage_for_a_while(bench: Bench, drive: Drive, damage: Callable[[Any], Any]) -> None:
+    """Until a rejection names cross_left; then until plans have come again."""
+    since = len(bench.statuses)
+    drive.mutate = lambda camera, image: damage(image) if camera == "cross_left" else image
+    bench.wait(
+        lambda: [s for s in bench.statuses[since:] if s.source == "cross_left"],
+        5.0,
+        "rejection that names cross_left",
+    )
+    drive.mutate = lambda camera, image: image
+    bench.wait_plans(3)
+
+
 @pytest.mark.parametrize(
     ("raw", "damages"),
     [(False, (_truncated, _garbage, _empty)), (True, (_truncated, _unknown_encoding, _too_tall))],
     ids=["compressed", "raw"],
 )
-def test_damaged_images(
-    bench: Bench, raw: bool, damages: tuple[Callable[[Any], Any], ...]
-) -> None:
+def test_damaged_images(bench: Bench, raw: bool, damages: tuple[Callable[[Any], Any], ...]) -> None:
     """A camera whose images are damaged: rejections name it and say why; then plans come again."""
     planner = bench.start_planner(autostart=True, camera_topics=camera_topics(raw))
     drive = Drive(bench.node, raw=raw)
@@ -50,15 +61,7 @@ def test_damaged_images(
     drive.start()
     bench.wait_plans(2)
     for damage in damages:
-        since = len(bench.statuses)
-        drive.mutate = lambda camera, image: damage(image) if camera == "cross_left" else image
-        bench.wait(
-            lambda: [s for s in bench.statuses[since:] if s.source == "cross_left"],
-            5.0,
-            "rejection that names cross_left",
-        )
-        drive.mutate = lambda camera, image: image
-        bench.wait_plans(3)
+        _damage_for_a_while(bench, drive, damage)
     assert planner.alive
     source = next(s for s in bench.statuses[-1].sources if s.name == "cross_left")
     assert source.last_error or any(s.reason == "image_unreadable" for s in bench.statuses)

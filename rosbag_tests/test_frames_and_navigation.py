@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Callable
 
 import numpy as np
 import pytest
+from alpamayo_ros.msg import PlannedTrajectory
+from drive import Drive, Motion, nanoseconds
 from harness import START_S, Bench
 from nav_msgs.msg import Path
 from std_msgs.msg import String
 
 from alpamayo_ros import action_space
-from alpamayo_ros.msg import PlannedTrajectory
 from alpamayo_ros.ros import topics
-from drive import Drive, Motion, nanoseconds
 
 LEVER_M = 1.5
 SCRIPT = "planner_with_test_backends.py"
@@ -51,7 +51,7 @@ def test_unrelated_child_frame_is_refused(bench: Bench) -> None:
     When the transform is published, configure works and the node plans.
     """
     drive = Drive(bench.node, child_frame="imu")
-    bench.start_planner(configure_odometry_wait_s=3.0)
+    bench.start_planner(configure_odometry_wait_s=1.5)
     drive.start()
     assert not bench.change("configure")
     assert bench.state() == "unconfigured"
@@ -77,9 +77,7 @@ def test_path_in_base_frame(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("latched", [False, True], ids=["volatile", "transient_local"])
-def test_navigation_arrives(
-    bench: Bench, manifest: Callable[..., str], latched: bool
-) -> None:
+def test_navigation_arrives(bench: Bench, manifest: Callable[..., str], latched: bool) -> None:
     """Navigation text reaches status and sample from either kind of publisher.
 
     The transient-local one speaks before the planner subscribes, the volatile one after.
@@ -96,11 +94,7 @@ def test_navigation_arrives(
     if not latched:
         bench.wait(publisher.get_subscription_count, START_S, "subscription")
         publisher.publish(String(data="turn left in 100 m"))
-    bench.wait(
-        lambda: bench.statuses and bench.statuses[-1].navigation == "turn left in 100 m",
-        5.0,
-        "navigation in the status",
-    )
+    _wait_navigation(bench, "turn left in 100 m")
     bench.wait(
         lambda: heard and heard[-1].data == "navigation=turn left in 100 m", 5.0, "in the sample"
     )
@@ -114,8 +108,8 @@ def test_navigation_is_forgotten(bench: Bench, manifest: Callable[..., str]) -> 
     bench.wait(publisher.get_subscription_count, START_S, "subscription")
     for text in ("keep straight", "turn right"):
         publisher.publish(String(data=text))
-        bench.wait(lambda: bench.statuses[-1].navigation == text, 5.0, text)
-        bench.wait(lambda: bench.statuses[-1].navigation == "", 5.0, "an end of it")
+        _wait_navigation(bench, text)
+        _wait_navigation(bench, "")
 
 
 def test_navigation_is_kept_from_a_model_that_takes_none(
@@ -128,10 +122,17 @@ def test_navigation_is_kept_from_a_model_that_takes_none(
     _first_path(bench, Drive(bench.node), SCRIPT, model=manifest())
     bench.wait(publisher.get_subscription_count, START_S, "subscription")
     publisher.publish(String(data="turn right"))
-    bench.wait(lambda: bench.statuses[-1].navigation == "turn right", 5.0, "navigation")
+    _wait_navigation(bench, "turn right")
     seen = len(heard)
     bench.wait(lambda: len(heard) > seen + 1, 5.0, "more plans")
     assert {message.data for message in heard} == {"navigation=None"}
+
+
+def _wait_navigation(bench: Bench, text: str) -> None:
+    """Until the status shows this text as the navigation in force."""
+    bench.wait(
+        lambda: bench.statuses and bench.statuses[-1].navigation == text, 5.0, f"status of {text!r}"
+    )
 
 
 def _first_path(bench: Bench, drive: Drive, script: str = "", **parameters: object) -> Path:

@@ -58,9 +58,9 @@ def test_messages_are_those_of_the_node(generated_bag: Path, tmp_path: Path) -> 
             (k + 1) * TICK_NS for k in range(64)
         ]
         assert stamp_ns(trajectory.header.stamp) == t0
-        assert [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in trajectory.points] == (
-            pytest.approx([0.1 * k for k in range(65)])
-        )
+        assert [
+            p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in trajectory.points
+        ] == (pytest.approx([0.1 * k for k in range(65)]))
         # The path's poses and the trajectory's are the same numbers.
         assert path.poses[0].pose.position.x == trajectory.points[1].pose.position.x
     assert [t.sequence for t in trajectories] == list(range(1, len(trajectories) + 1))

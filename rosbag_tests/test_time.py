@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 
-from harness import START_S, Bench
-
 from alpamayo_ros.msg import PlannerStatus
 from drive import Drive, nanoseconds
+from harness import START_S, Bench
 
 WARM_UP_TICKS = 20  # a history of 1.5 s must fill again, and a tick is due every 100 ms
 

@@ -6,8 +6,8 @@ drop, delay or restamp one camera and leave the rest as it was.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Callable, Iterable, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ ORIGIN_M = np.array([500_000.0, 4_000_000.0, 100.0])
 POLL_NS = 20 * NS_PER_MS  # the node looks at deadlines this often
 WARM_UP_NS = 1_800 * NS_PER_MS  # 1.5 s of history, and slack for the first stamps to come
 
-Payload = Union[FrameSlot, EgoPose]
+Payload = FrameSlot | EgoPose
 
 
 def ms(milliseconds: float) -> int:
@@ -97,7 +97,7 @@ CIRCLE = Motion()
 
 
 def frame(
-    camera: str, stamp_ns: int, load: Optional[Callable[[], NDArray[np.uint8]]] = None
+    camera: str, stamp_ns: int, load: Callable[[], NDArray[np.uint8]] | None = None
 ) -> FrameSlot:
     """A frame whose pixels are 2x2 black unless `load` gives others."""
     return FrameSlot(
@@ -120,7 +120,7 @@ def good_drive(
     odometry_hz: float = 50.0,
     jitter_ms: float = 0.0,
     phase_ms: float = 0.0,
-    camera_offsets_ms: Optional[dict[str, float]] = None,
+    camera_offsets_ms: dict[str, float] | None = None,
     common_jitter: bool = False,
     seed: int = 0,
     motion: Motion = CIRCLE,
@@ -174,7 +174,7 @@ class Heard:
     tick: Tick
 
 
-def add(pipeline: Pipeline, message: Message, now_ns: int) -> Optional[Rejection]:
+def add(pipeline: Pipeline, message: Message, now_ns: int) -> Rejection | None:
     """One message into the pipeline."""
     if isinstance(message.payload, FrameSlot):
         return pipeline.add_frame(message.payload, now_ns)
@@ -186,7 +186,7 @@ def play(
     messages: Iterable[Message],
     *,
     start: bool = True,
-    until_ns: Optional[int] = None,
+    until_ns: int | None = None,
     clock: Callable[[int], int] = lambda now_ns: now_ns,
     poll_ns: int = POLL_NS,
 ) -> list[Heard]:

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from alpamayo_ros.sampling import Selection
-from alpamayo_ros.types import DEFAULT_CAMERAS, NS_PER_S
 from simulate import (
     POLL_NS,
     START_NS,
@@ -26,6 +23,9 @@ from simulate import (
     rejections,
     selections,
 )
+
+from alpamayo_ros.sampling import Selection
+from alpamayo_ros.types import DEFAULT_CAMERAS, NS_PER_S
 
 RATES_HZ = (10.0, 15.0, 20.0, 30.0, 36.0)
 # Camera drivers that share a trigger differ by transfer and exposure, a few milliseconds.
@@ -52,7 +52,7 @@ def planned(messages: list[Message], poll_ns: int = POLL_NS) -> list[tuple[objec
     return [content(s) for s in selections(heard) if s.t0_ns < START_NS + ms(2800)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(drives, st.integers(0, 2**16), st.floats(0.0, 90.0), st.floats(0.0, 75.0))
 def test_the_order_of_arrival_does_not_matter(
     drive: Drive, seed: int, camera_delay_ms: float, odometry_delay_ms: float
@@ -93,7 +93,7 @@ def test_how_often_it_is_polled_does_not_matter(drive: Drive, poll_ms: int) -> N
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
-@pytest.mark.parametrize("jitter_ms", (0.0, 1.0, 10.0, 20.0))
+@pytest.mark.parametrize("jitter_ms", (0.0, 1.0, 20.0))
 def test_ten_plans_a_second(rate_hz: float, jitter_ms: float) -> None:
     """10.0 ± 0.2 Hz over 20 s at any rate, jitter, phase and small offset; nothing is refused."""
     for seed, (offsets, common) in enumerate((({}, True), ({}, False), (OFFSETS_MS, False))):
@@ -118,7 +118,7 @@ def test_ten_plans_a_second(rate_hz: float, jitter_ms: float) -> None:
         assert spacing_ms.max() <= 200.0 + jitter_ms
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(drives)
 def test_nothing_is_refused_once_warm(drive: Drive) -> None:
     """A good drive of any rate, phase, jitter and offset has no rejection after warm-up."""
@@ -173,3 +173,24 @@ def test_due_times_are_told_once_each() -> None:
     due = [entry.tick.due_ns for entry in heard]
     locked = due[next(i for i, e in enumerate(heard) if isinstance(e.tick, Selection)) :]
     assert np.diff(locked[1:]).min() == ms(100)
+
+
+@pytest.mark.parametrize(("rate_hz", "share"), ((10.0, 1.0), (30.0, 0.55), (36.0, 0.5)))
+def test_frames_worth_decoding_on_arrival(rate_hz: float, share: float) -> None:
+    """What is selected was called wanted when it came, all of it at 10 Hz. At 36 Hz, whose frames
+    share no phase with the ticks, one in six may have to be decoded late; of a 30 Hz camera about
+    one frame in three is wanted, with 5 ms of room to either side one in two."""
+    subject, wanted, chosen = pipeline(), set(), set()
+    drive = good_drive(6.0, rate_hz, jitter_ms=5.0)
+    assert not subject.is_wanted(drive[0].stamp_ns)  # nothing is due before the start
+    play(subject, drive[: len(drive) // 2])
+    rest = drive[len(drive) // 2 :]
+    frames = {(m.source, m.stamp_ns) for m in rest if m.source != "odometry"}
+    for message in rest:
+        if (message.source, message.stamp_ns) in frames and subject.is_wanted(message.stamp_ns):
+            wanted.add((message.source, message.stamp_ns))
+        for selection in selections(play(subject, [message], start=False, until_ns=0)):
+            chosen |= {(slot.camera, slot.stamp_ns) for row in selection.slots for slot in row}
+    chosen &= frames
+    assert len(chosen & wanted) >= (1.0 if rate_hz == 10.0 else 0.8) * len(chosen) > 0
+    assert len(wanted) <= (share + 0.1) * len(frames)

@@ -5,6 +5,7 @@ The baseline in every report. It looks at no image; its reasoning describes its 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -49,7 +50,8 @@ class KinematicBackend(PlannerBackend):
                 raise ModelError(
                     f"{self.manifest.path}: unknown option {name}; known: {', '.join(sorted(known))}"
                 )
-            if not isinstance(value, (int, float)) or not value > 0:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
                 raise ModelError(f"{self.manifest.path}: {name} is {value!r}, wanted a number > 0")
         self.limits = KinematicLimits(**self.manifest.options)
 
@@ -87,20 +89,23 @@ class KinematicBackend(PlannerBackend):
             )
         )
         acceleration = start * np.exp(-times / limits.acceleration_time_constant_s)
-        # Braking ends at standstill instead of leading into reverse (and reversing likewise).
-        speed = sample.speed_mps
+        # Braking, forwards or in reverse, ends at standstill instead of in the other direction.
+        speed_t0 = speed = sample.speed_mps
+        stopped = speed == 0 and start < 0
         for k in range(N_WAYPOINTS):
             after = speed + acceleration[k] * dt
-            if speed * after < 0 or (speed == 0 and acceleration[k] < 0):
+            stopped = stopped or speed * after < 0
+            if stopped:
                 after = 0.0
             acceleration[k] = (after - speed) / dt
             speed = after
-        speed_t0 = sample.speed_mps
-        divisor = np.copysign(max(abs(speed_t0), CURVATURE_SPEED_MPS), speed_t0)
-        bound = min(
+        speeds = np.abs(speed_t0 + np.concatenate(([0.0], np.cumsum(acceleration))) * dt)
+        fastest = np.maximum(speeds[:-1], speeds[1:])  # of each step: it may speed up in a curve
+        bound = np.minimum(
             limits.max_curvature_1pm,
-            limits.max_lateral_acceleration_mps2 / max(speed_t0**2, 1e-6),
+            limits.max_lateral_acceleration_mps2 / np.maximum(fastest**2, 1e-6),
         )
-        curvature_t0 = float(np.clip(sample.yaw_rate_rps / divisor, -bound, bound))
+        divisor = np.copysign(max(abs(speed_t0), CURVATURE_SPEED_MPS), speed_t0)
+        curvature_t0 = float(np.clip(sample.yaw_rate_rps / divisor, -bound[0], bound[0]))
         curvature = curvature_t0 * np.exp(-times / limits.turn_time_constant_s)
-        return np.stack([acceleration, curvature], axis=1)
+        return np.stack([acceleration, np.clip(curvature, -bound, bound)], axis=1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ import rclpy
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 
 from alpamayo_ros.bench.load import ODOMETRY, SPEED_MPS, Load, events, topic_of
@@ -163,8 +165,10 @@ def say(**event: Any) -> None:
 def main() -> int:
     """Publish until told to quit."""
     config = json.loads(sys.argv[1])
-    rclpy.init(args=[])
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     generator = Generator(config)
+    # Ended by default, it would leave its shared memory behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: generator.quit.set())
     threading.Thread(target=generator.obey, name="obey", daemon=True).start()
     generator.run()
     Path(config["log"]).write_text(json.dumps(generator.published))

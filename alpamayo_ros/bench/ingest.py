@@ -1,11 +1,13 @@
-"""Do large raw images arrive, and what does taking them in cost? With our DDS profile and without."""
+"""Do large raw images arrive, and what does it cost? With our DDS profile and without."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,9 +45,9 @@ def measure(
     """The result for --json: one entry a case, and the bars (of the profile)."""
     results = {}
     for index, case in enumerate(cases):
-        offset = index * (options.seconds + WARM_UP_S)
+        before_s = index * (options.seconds + WARM_UP_S)
         profile = dds_profile() if case == "profile" else None
-        results[case] = _measure_case(options, profile, lambda s, o=offset: progress(o + s))
+        results[case] = _measure_case(options, profile, before_s, progress)
     measured = results.get("profile", {})
     bars = [
         Bar("share of frames, profile", or_nan(measured.get("share")), 0.995, at_least=True),
@@ -66,7 +68,10 @@ def measure(
 
 
 def _measure_case(
-    options: IngestOptions, profile: Optional[Path], progress: Callable[[float], None]
+    options: IngestOptions,
+    profile: Path | None,
+    before_s: float,
+    progress: Callable[[float], None],
 ) -> dict[str, Any]:
     load = Load(options.rate_hz, odometry_hz=100.0)
     pictures = Pictures("raw", options.width, options.height)
@@ -81,14 +86,16 @@ def _measure_case(
         while time.monotonic() - started < options.seconds:
             session.run_for(SAMPLE_S)
             usages.append((session.planner.usage(), session.generator.usage()))
-            progress(WARM_UP_S + time.monotonic() - started)
+            progress(before_s + WARM_UP_S + time.monotonic() - started)
         steady = session.statuses[first_status:]
+        refused = [status for status in steady if not status["planned"]]
         after = session.pause()
         published = session.published()
     return {
         **_arrivals(published, before, after),
         **_usage(usages),
         "plans_hz": round(sum(s["planned"] for s in steady) / options.seconds, 2),
+        "rejections": dict(Counter(f"{s['reason']} [{s['source']}]" for s in refused)),
         "node_latency_ms": percentiles([s["latency_ms"] for s in steady if s["planned"]]),
         "planner_errors": after["errors"],
     }
@@ -154,6 +161,7 @@ def report(result: dict[str, Any]) -> str:
         ("worst camera", lambda c: f"{min(or_nan(e['share']) for e in c['cameras'].values()):.2%}"),
         ("sent, Hz a camera", lambda c: f"{c['sent_hz']:.1f}"),
         ("plans, Hz", lambda c: f"{c['plans_hz']:.2f}"),
+        ("ticks refused", lambda c: str(sum(c["rejections"].values()))),
         ("planner, CPU cores", lambda c: f"{c['planner_cores']:.2f}"),
         ("publisher, CPU cores", lambda c: f"{c['publisher_cores']:.2f}"),
         ("planner's memory, start, MB", lambda c: f"{c['memory_start_mb']:.0f}"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any
 
 from alpamayo_ros.bench.figures import Bar, or_nan, percentiles, table
 from alpamayo_ros.bench.ingest import dds_profile
@@ -102,7 +103,7 @@ def _outside(
     return result
 
 
-def last_needed_ns(t0_ns: int, published: Mapping[str, Sequence[Sequence[int]]]) -> Optional[int]:
+def last_needed_ns(t0_ns: int, published: Mapping[str, Sequence[Sequence[int]]]) -> int | None:
     """When the last message that a plan at t0 had to wait for was published, in steady time.
 
     A plan waits until every source has reached t0: for the first message of each at or after it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import struct
 import sys
 import threading
@@ -18,6 +19,7 @@ import rclpy
 from nav_msgs.msg import Path
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from alpamayo_ros.bench.generator import STAMP_OFFSET
 from alpamayo_ros.msg import PlannerStatus
@@ -74,11 +76,12 @@ def _number(value: float) -> Any:
 
 
 def main() -> int:
-    """Listen until stdin ends."""
-    rclpy.init(args=[])
+    """Listen until stdin ends, or SIGTERM."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     listener, executor = Listener(), SingleThreadedExecutor()
     executor.add_node(listener)
     ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
 
     def await_end() -> None:
         sys.stdin.read()

@@ -6,8 +6,9 @@ The same schedule drives the simulated pipeline and the process that publishes o
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Load:
         return asdict(self)
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> "Load":
+    def from_json(values: Mapping[str, Any]) -> Load:
         """The inverse of `to_json`, lists for tuples."""
         plain = dict(values)
         for name in ("cameras", "offsets_ms"):

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any
 
 from alpamayo_ros.errors import UserError
 
@@ -39,7 +40,7 @@ def require_ros() -> None:
             )
 
 
-def shm_warning(free_bytes: Optional[int] = None) -> Optional[str]:
+def shm_warning(free_bytes: int | None = None) -> str | None:
     """What is wrong with /dev/shm for large images, or None."""
     if free_bytes is None:
         if not SHM.is_dir():
@@ -53,7 +54,7 @@ def shm_warning(free_bytes: Optional[int] = None) -> Optional[str]:
     )
 
 
-def environment(profile: Optional[Path], domain: int) -> dict[str, str]:
+def environment(profile: Path | None, domain: int) -> dict[str, str]:
     """This process's environment, with the DDS profile or without any, in a domain of its own."""
     result = dict(os.environ)
     for name in ("FASTDDS_BUILTIN_TRANSPORTS", "ROS_NAMESPACE"):
@@ -83,7 +84,7 @@ class Child:
         folder: Path,
     ) -> None:
         self.name = name
-        self.events: "queue.Queue[dict[str, Any]]" = queue.Queue()
+        self.events: queue.Queue[dict[str, Any]] = queue.Queue()
         self._log = folder / f"{name}.log"
         with self._log.open("wb") as log:
             # Not `-m`, and from another folder: a source tree on sys.path has no alpamayo_ros.msg.
@@ -119,7 +120,7 @@ class Child:
         """The end of what it wrote to stderr."""
         return self._log.read_text(errors="replace")[-2000:].strip() or "(it wrote nothing)"
 
-    def usage(self) -> "Usage":
+    def usage(self) -> Usage:
         """CPU time and memory so far."""
         self.check()
         return Usage.of(self.process.pid)
@@ -162,7 +163,7 @@ class Usage:
     shared_bytes: int  # resident shared memory: segments of the transport, its own and others'
 
     @staticmethod
-    def of(pid: int) -> "Usage":
+    def of(pid: int) -> Usage:
         """From /proc."""
         # The command's name, in brackets, may hold blanks.
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -177,7 +178,7 @@ class Usage:
             int(status["RssShmem"].split()[0]) * 1024,
         )
 
-    def cores_since(self, before: "Usage") -> float:
+    def cores_since(self, before: Usage) -> float:
         """CPU cores kept busy since."""
         return (self.cpu_s - before.cpu_s) / max(self.at_s - before.at_s, 1e-9)
 

@@ -6,9 +6,10 @@ import json
 import queue
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any
 
 import yaml
 
@@ -37,12 +38,12 @@ class Session:
 
     load: Load
     pictures: Pictures
-    profile: Optional[Path]  # of Fast DDS; None: its own default transports
+    profile: Path | None  # of Fast DDS; None: its own default transports
     parameters: Mapping[str, Any] = field(default_factory=dict)
     statuses: list[dict[str, Any]] = field(default_factory=list, init=False)
     paths: list[dict[str, Any]] = field(default_factory=list, init=False)
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Session:
         self._folder = tempfile.TemporaryDirectory(prefix="alpamayo_bench_")
         folder = Path(self._folder.name)
         env = environment(self.profile, random_domain())

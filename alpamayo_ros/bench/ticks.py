@@ -5,9 +5,10 @@ Exact and without ROS: messages, deadlines and the node's check timer come at th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Callable, Optional, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Tick:
     source: str
 
 
-def simulate(load: Load, seconds: float, cut: Optional[Cut] = None) -> list[Tick]:
+def simulate(load: Load, seconds: float, cut: Cut | None = None) -> list[Tick]:
     """Every tick of `seconds` of a load."""
     pipeline = Pipeline(PipelineSettings(cameras=load.cameras))
     pipeline.start(START_NS)
@@ -135,7 +136,7 @@ def cut_of(ticks: Sequence[Tick], load: Load, cut: Cut) -> dict[str, Any]:
     }
 
 
-def _since(first: Optional[Tick], since_ns: Optional[int]) -> Optional[float]:
+def _since(first: Tick | None, since_ns: int | None) -> float | None:
     if first is None or since_ns is None:
         return None
     return round((first.at_ns - since_ns) / NS_PER_MS, 1)

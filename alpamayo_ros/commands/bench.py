@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.errors import UserError
@@ -81,9 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print, write; 1 where a bar is missed and --check is given."""
     _check_range("--seconds", args.seconds, *_SECONDS)
-    # The default action would end this process without its children's.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    result = args.run_action(args)
+    # The default action would end this process and leave its children behind.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        result = args.run_action(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     quiet = str(args.json) == "-"
     bars = result.get("bars", [])
     if not quiet:
@@ -96,9 +100,9 @@ def run(args: argparse.Namespace) -> int:
 def _ingest(args: argparse.Namespace) -> dict[str, Any]:
     from alpamayo_ros.bench import ingest
 
-    _prepare()
     width, height = _size(args.size)
     options = ingest.IngestOptions(args.seconds, width, height, _rate(args.rate))
+    _prepare()
     cases = ingest.CASES if args.transport == "both" else (args.transport,)
     total = len(cases) * (args.seconds + ingest.WARM_UP_S)
     return _measured(
@@ -109,9 +113,9 @@ def _ingest(args: argparse.Namespace) -> dict[str, Any]:
 def _latency(args: argparse.Namespace) -> dict[str, Any]:
     from alpamayo_ros.bench import latency
 
-    _prepare()
     width, height = _size(args.size)
     options = latency.LatencyOptions(args.seconds, width, height, _rate(args.rate))
+    _prepare()
     total = args.seconds + latency.WARM_UP_S
     return _measured(
         args, "latency", total, lambda update: latency.measure(options, update), latency.report

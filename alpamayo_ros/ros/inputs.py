@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
+import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable
+from typing import Any
 
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import CallbackGroup
@@ -46,10 +49,10 @@ class PlannerInputs:
         self._node, self._rig_offset = node, rig_offset
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._sources = {
-            camera.name: Source(camera.name, node.resolve_topic_name(camera.topic))
+            camera.name: Source(camera.name, topics.resolve(node, "camera_topics", camera.topic))
             for camera in settings.cameras
         }
-        odometry_topic = node.resolve_topic_name(settings.odometry_topic)
+        odometry_topic = topics.resolve(node, "odometry_topic", settings.odometry_topic)
         self._sources["odometry"] = Source("odometry", odometry_topic)
         feed = Feed(pipeline, self._sources, rig_offset, settings.resize_policy, self._decode_soon)
         self.synchronizer = PlannerSynchronizer(feed, now_ns)
@@ -72,6 +75,7 @@ class PlannerInputs:
             reader = RAW if message_type is Image else COMPRESSED
             self.synchronizer.connect_camera(subscriber, camera, reader)
         odometry = self._subscriber(Odometry, settings.odometry_topic, ODOMETRY_DEPTH, group)
+        odometry.sub.callback = guarded(self._node, _draining(odometry.sub))
         self.synchronizer.connect_odometry(odometry, settings.odometry_stamp_offset_ns)
 
     def _subscriber(
@@ -111,7 +115,7 @@ class PlannerInputs:
 
     def _decode_soon(self, image: LazyImage) -> None:
         try:
-            self._decoders.submit(_decode, image)
+            self._decoders.submit(_decode, weakref.ref(image))
         except RuntimeError:
             pass  # cleanup ended the decoders while a last message was on its way
 
@@ -128,7 +132,33 @@ class PlannerInputs:
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
 
-def _decode(image: LazyImage) -> None:
+def _draining(subscription: Any) -> Callable[[Any], None]:
+    """A subscription's callback, called for everything that waits.
+
+    rclpy takes one message of each subscription in turn. With four large images in each turn that
+    is too seldom for odometry, which then falls further and further behind.
+    """
+    callback = subscription.callback
+
+    @functools.wraps(callback)
+    def call(message: Any) -> None:
+        callback(message)
+        for _ in range(ODOMETRY_DEPTH):
+            with subscription.handle:
+                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+            if taken is None:
+                return
+            callback(taken[0])
+
+    return call
+
+
+def _decode(reference: weakref.ref[LazyImage]) -> None:
+    # A frame that left its buffer while it queued is gone: where decoding cannot keep up, the
+    # queue would otherwise hold every frame ever received, 6 MB each, and decode only old ones.
+    image = reference()
+    if image is None:
+        return
     try:
         image.get()
     except ImageError:

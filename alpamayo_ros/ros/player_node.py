@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from typing import Any, Optional
+from typing import Any
 
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -32,10 +33,10 @@ class PlayerNode(Node):
     def __init__(self) -> None:
         super().__init__("player")
         self._bag = self.declare_parameter("bag", "").value
-        self._rate = float(self.declare_parameter("rate", 1.0).value)
+        self._rate = self._number("rate", 1.0)
         self._loop = bool(self.declare_parameter("loop", False).value)
-        self._seconds = float(self.declare_parameter("seconds", 0.0).value)
-        self._wait_s = float(self.declare_parameter("wait_for_subscribers_s", 0.0).value)
+        self._seconds = self._number("seconds", 0.0)
+        self._wait_s = self._number("wait_for_subscribers_s", 0.0)
         none: list[str] = []
         only = self.declare_parameter("topics", Parameter.Type.STRING_ARRAY).value
         self._only = list(only) if only else none
@@ -44,6 +45,14 @@ class PlayerNode(Node):
         self._stop = threading.Event()
         self._clock_publisher = self.create_publisher(Clock, "/clock", topics.reliable_qos())
         self._thread = threading.Thread(target=self._run, name="play", daemon=True)
+
+    def _number(self, name: str, default: float) -> float:
+        """A parameter that may be given as `2` too, where rclpy insists on `2.0`."""
+        any_type = ParameterDescriptor(dynamic_typing=True)
+        value = self.declare_parameter(name, default, any_type).value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"parameter {name} is {value!r}, wanted a number")
+        return float(value)
 
     def start(self) -> None:
         """Begin playing."""
@@ -87,7 +96,7 @@ class PlayerNode(Node):
                 break
         self._stop.wait(DRAIN_S)
 
-    def _publisher(self, topic: str, msgtype: str, latched: bool) -> Optional[Publisher]:
+    def _publisher(self, topic: str, msgtype: str, latched: bool) -> Publisher | None:
         try:
             kind = message_class(msgtype)
         except (ImportError, AttributeError):
@@ -132,7 +141,7 @@ class PlayerNode(Node):
 
 def main() -> int:
     """Play one bag; exit code 0 when it is through, 1 where it could not be played."""
-    node: Optional[PlayerNode] = None
+    node: PlayerNode | None = None
 
     def build(executor: PlannerExecutor) -> PlayerNode:
         nonlocal node
@@ -140,8 +149,8 @@ def main() -> int:
         node.start()
         return node
 
-    run_node(build, lambda player: player.stop(), lambda player: player.done.is_set())
-    return 1 if node is None or node.failed else 0
+    code = run_node(build, lambda player: player.stop(), lambda player: player.done.is_set())
+    return 1 if code or node is None or node.failed else 0
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from typing import Any, Callable, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import rclpy
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from alpamayo_ros.errors import UserError
 from alpamayo_ros.ros.executor import PlannerExecutor
 
 NodeType = TypeVar("NodeType", bound=Node)
@@ -24,6 +27,7 @@ def run_node(
 ) -> int:
     """Build a node, spin it until a signal or `finished`, shut it down; exit code 0.
 
+    A UserError of `build` is logged and gives exit code 1.
     rclpy's own handlers invalidate the context before anything else sees the signal, and then
     nothing can be published, deactivated or destroyed any more. So they are not installed.
     """
@@ -36,7 +40,12 @@ def run_node(
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     executor = PlannerExecutor()
-    node = build(executor)
+    try:
+        node = build(executor)
+    except UserError as error:
+        get_logger("alpamayo_ros").fatal(str(error))
+        rclpy.try_shutdown()
+        return 1
     if node.executor is None:
         executor.add_node(node)
     try:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy
@@ -38,10 +39,12 @@ class RecorderNode(Node):
         names = wanted or [f"{planner}/{name}" for name in PLANNER_TOPICS]
         self._missing = {self.resolve_topic_name(name) for name in names}
         self._lock = threading.Lock()
-        self._writer: Optional[BagWriter] = BagWriter(Path(bag), overwrite=overwrite)
+        self._writer: BagWriter | None = BagWriter(Path(bag), overwrite=overwrite)
         self._writer.__enter__()
         self._last_ns = 0
-        self.create_timer(LOOK_FOR_TOPICS_S, guarded(self, self._look_for_topics))
+        # Not in simulated time, which may not have begun.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(LOOK_FOR_TOPICS_S, guarded(self, self._look_for_topics), clock=steady)
         self._look_for_topics()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
+from alpamayo_ros.errors import UserError
 from alpamayo_ros.parameters import CameraInput
 
 # Twice the 100 ms period and a half: one late plan is no broken contract, two in a row are.
@@ -58,6 +59,14 @@ def reliable_qos(latched: bool = False) -> QoSProfile:
 def overridable(entity_id: str = "") -> QoSOverridingOptions:
     """Lets `qos_overrides.<topic>.<publisher|subscription>.…` parameters have their way."""
     return QoSOverridingOptions.with_default_policies(entity_id=entity_id or None)
+
+
+def resolve(node: Node, parameter: str, topic: str) -> str:
+    """A topic's full name. Raises UserError naming the parameter that has it."""
+    try:
+        return str(node.resolve_topic_name(topic))
+    except Exception as error:  # rclpy raises a plain RCLError for some, its own for others
+        raise UserError(f"{parameter} has {topic!r}, which is no topic name: {error}") from error
 
 
 def image_type(node: Node, camera: CameraInput) -> Any:
