@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +21,9 @@ class LazyImage:
     """Pixels that are decoded once, when first asked for, by whichever thread asks first."""
 
     def __init__(self, load: ImageLoader) -> None:
-        self._load: Optional[ImageLoader] = load
-        self._image: Optional[NDArray[np.uint8]] = None
-        self._error: Optional[ImageError] = None
+        self._load: ImageLoader | None = load
+        self._image: NDArray[np.uint8] | None = None
+        self._error: ImageError | None = None
         self._lock = threading.Lock()
 
     def get(self) -> NDArray[np.uint8]:
@@ -90,7 +89,7 @@ class FrameBuffer:
             self._slots.clear()
 
     @property
-    def newest_ns(self) -> Optional[int]:
+    def newest_ns(self) -> int | None:
         """The newest stamp, or None while empty."""
         with self._lock:
             return self._stamps[-1] if self._stamps else None
@@ -108,7 +107,7 @@ class FrameBuffer:
             right = bisect_left(self._stamps, stamp_ns)
             return [self._slots[stamp] for stamp in self._stamps[max(right - 1, 0) : right + 1]]
 
-    def nearest(self, stamp_ns: int) -> Optional[FrameSlot]:
+    def nearest(self, stamp_ns: int) -> FrameSlot | None:
         """The frame nearest to a time; of two equally near the older, so that ties are stable."""
         around = self.neighbours(stamp_ns)
         return min(around, key=lambda s: (abs(s.stamp_ns - stamp_ns), s.stamp_ns), default=None)
@@ -158,19 +157,19 @@ class PoseBuffer:
             self._poses.clear()
 
     @property
-    def oldest_ns(self) -> Optional[int]:
+    def oldest_ns(self) -> int | None:
         """The oldest stamp, or None while empty."""
         with self._lock:
             return self._stamps[0] if self._stamps else None
 
     @property
-    def newest_ns(self) -> Optional[int]:
+    def newest_ns(self) -> int | None:
         """The newest stamp, or None while empty."""
         with self._lock:
             return self._stamps[-1] if self._stamps else None
 
     @property
-    def newest(self) -> Optional[EgoPose]:
+    def newest(self) -> EgoPose | None:
         """The newest pose, or None while empty."""
         with self._lock:
             return self._poses[self._stamps[-1]] if self._stamps else None

@@ -7,8 +7,9 @@ and the offline replay (rosbags messages) feed their pipelines through the same 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Mapping, Optional
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from alpamayo_ros.types import EgoPose, ImageError, Rejection, RejectionReason
 class Reader:
     """How to read one kind of image message."""
 
-    check: Optional[Callable[[Any], None]]  # cheap, on arrival; raises ImageError
+    check: Callable[[Any], None] | None  # cheap, on arrival; raises ImageError
     to_rgb: Callable[[Any], NDArray[np.uint8]]
     decode_on_arrival: bool  # raw frames: 6 MB each are not kept for half a second
 
@@ -68,7 +69,7 @@ class Feed:
         self.pipeline, self.sources, self.rig_offset = pipeline, sources, rig_offset
         self._resize_policy = resize_policy
         self._decode_soon = decode_soon
-        self.odometry_child_frame: Optional[str] = None  # of the newest message
+        self.odometry_child_frame: str | None = None  # of the newest message
 
     def add_image(
         self, message: Any, camera: CameraInput, reader: Reader, arrival_ns: int, now_ns: int
@@ -94,7 +95,7 @@ class Feed:
         elif reader.decode_on_arrival or self.pipeline.is_wanted(stamp):
             self._decode_soon(image)
 
-    def add_odometry(self, message: Any, stamp_offset_ns: int, now_ns: int) -> Optional[EgoPose]:
+    def add_odometry(self, message: Any, stamp_offset_ns: int, now_ns: int) -> EgoPose | None:
         """One odometry message; the rig's pose where it was taken in."""
         source = self.sources["odometry"]
         stamp = stamp_ns(message.header.stamp) + stamp_offset_ns

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any, Optional
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ _BAYER = {
     "gbrg": cv2.COLOR_BayerGR2RGB,
     "grbg": cv2.COLOR_BayerGB2RGB,
 }
-_COLOUR: dict[str, tuple[int, Optional[int]]] = {  # name -> channels, conversion
+_COLOUR: dict[str, tuple[int, int | None]] = {  # name -> channels, conversion
     "mono": (1, cv2.COLOR_GRAY2RGB),
     "rgb": (3, None),
     "bgr": (3, cv2.COLOR_BGR2RGB),
@@ -141,7 +141,7 @@ def decode_compressed(data: Any, format: str) -> Rgb:
     try:
         if mosaic and mosaic["bayer"] and "compressed bgr8" not in format:
             image = cv2.imdecode(as_bytes(data), cv2.IMREAD_GRAYSCALE)
-            code: Optional[int] = _BAYER[mosaic["bayer"]]
+            code: int | None = _BAYER[mosaic["bayer"]]
         elif hasattr(cv2, "IMREAD_COLOR_RGB"):  # OpenCV 4.11: no second pass over the pixels
             image, code = cv2.imdecode(as_bytes(data), cv2.IMREAD_COLOR_RGB), None
         else:
@@ -207,7 +207,7 @@ def _rows(
     width: int,
     channels: int,
     step: int,
-    dtype: "np.dtype[Any]",
+    dtype: np.dtype[Any],
 ) -> NDArray[Any]:
     """(rows, width[, channels]) view of rows that lie `step` bytes apart."""
     row_bytes = width * channels * dtype.itemsize
@@ -283,6 +283,18 @@ def _resize(rgb: Rgb, width: int, height: int) -> Rgb:
     """Area averaging to shrink (it does not alias), bicubic to enlarge."""
     if rgb.shape[:2] == (height, width):
         return rgb
+    # Averaging 2 x 2 is 10 times as fast as averaging 3.375 x 3.375: halve first, as long as it
+    # leaves enough. Against the reference's filter at 1080p the mean error goes from 0.36 to 0.49
+    # grey levels (test_images.py).
+    while _halves(rgb, width, height):
+        half = (rgb.shape[1] // 2, rgb.shape[0] // 2)
+        rgb = cv2.resize(rgb, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     shrinks = width <= rgb.shape[1] and height <= rgb.shape[0]
     mode = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(rgb, (width, height), interpolation=mode)  # type: ignore[return-value]
+
+
+def _halves(rgb: Rgb, width: int, height: int) -> bool:
+    """Whether both sides are even and at least twice what is wanted."""
+    rows, columns = rgb.shape[:2]
+    return rows >= 2 * height and columns >= 2 * width and rows % 2 == 0 and columns % 2 == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
 
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, Rejection, RejectionReason
 
@@ -26,7 +26,7 @@ class Arrivals:
         """A message was refused for its stamp."""
         self._refused[source] = why
 
-    def fault(self, source: str) -> Optional[Rejection]:
+    def fault(self, source: str) -> Rejection | None:
         """What is wrong with the stamps of a source, where they are what is wrong with it.
 
         Told from the arrival, not from the age: a camera that died ages too, and is no clock.
@@ -48,8 +48,8 @@ class Arrivals:
 
 
 def check_against_clock(
-    source: str, stamp_ns: int, newest_ns: Optional[int], now_ns: int, future_tolerance_ns: int
-) -> Optional[Rejection]:
+    source: str, stamp_ns: int, newest_ns: int | None, now_ns: int, future_tolerance_ns: int
+) -> Rejection | None:
     """A stamp ahead of ROS time, or a stray one far behind it; None where it can be taken.
 
     Stray is a stamp far behind the clock from a source that otherwise keeps to it: a header left
@@ -72,7 +72,7 @@ def check_against_clock(
     )
 
 
-def out_of_order(source: str, stamp_ns: int, newest_ns: Optional[int]) -> Rejection:
+def out_of_order(source: str, stamp_ns: int, newest_ns: int | None) -> Rejection:
     """A message that its buffer did not take."""
     return Rejection(
         RejectionReason.OUT_OF_ORDER,
@@ -84,12 +84,12 @@ def out_of_order(source: str, stamp_ns: int, newest_ns: Optional[int]) -> Reject
 
 
 def name_laggard(
-    newest_ns: Mapping[str, Optional[int]],
+    newest_ns: Mapping[str, int | None],
     arrivals: Arrivals,
     needed_ns: Mapping[str, int],
     now_ns: int,
     limit_ns: int,
-) -> Optional[Rejection]:
+) -> Rejection | None:
     """The source furthest behind the stamp that is needed of it; None where none is behind.
 
     `limit_ns` is the age at which a newest stamp can no longer serve the tick.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Optional, Sequence, Union
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def stamp_ns(stamp: Any) -> int:
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
-def ego_pose(message: Any, child_from_rig: Pose3) -> Union[EgoPose, Rejection]:
+def ego_pose(message: Any, child_from_rig: Pose3) -> EgoPose | Rejection:
     """The rig's pose and motion from the odometry of a frame rigidly mounted on it.
 
     `child_from_rig` is the rig in the message's child frame (the identity where they are one).
@@ -65,7 +66,7 @@ def ego_pose(message: Any, child_from_rig: Pose3) -> Union[EgoPose, Rejection]:
 class RigOffset:
     """How an odometry's child frame relates to the rig: the same, by parameter, or by static TF."""
 
-    def __init__(self, rig_frame: str, offset: Optional[Pose3] = None) -> None:
+    def __init__(self, rig_frame: str, offset: Pose3 | None = None) -> None:
         self._rig_frame = rig_frame
         self._by_parameter = offset  # child_from_rig
         self._parents: dict[str, tuple[str, Pose3]] = {}  # child -> parent, parent_from_child
@@ -85,7 +86,7 @@ class RigOffset:
                 pose = to_pose([t.x, t.y, t.z], quaternion)
                 self.add(entry.header.frame_id, entry.child_frame_id, pose)
 
-    def child_from_rig(self, child_frame: str) -> Optional[Pose3]:
+    def child_from_rig(self, child_frame: str) -> Pose3 | None:
         """The rig in `child_frame`; None where nothing relates the two.
 
         The parameter wins over TF: who sets it knows of both. An empty child_frame_id is taken

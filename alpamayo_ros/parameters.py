@@ -7,9 +7,10 @@ each round of "fix one, restart, read the next" costs minutes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence, Union
+from typing import Any
 
 import yaml
 
@@ -22,7 +23,7 @@ from alpamayo_ros.types import CAMERA_NAMES, DEFAULT_CAMERAS, NS_PER_MS, Pose3
 
 MAX_OFFSET_MS = 60_000.0  # a clock on TAI is 37 s ahead of UTC
 
-Value = Union[bool, int, float, str, list[str], list[float]]
+Value = bool | int | float | str | list[str] | list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Parameter:
     name: str
     default: Value
     meaning: str
-    minimum: Optional[float] = None
-    maximum: Optional[float] = None
+    minimum: float | None = None
+    maximum: float | None = None
     choices: tuple[str, ...] = ()
 
 
@@ -138,7 +139,7 @@ class PlannerSettings:
     odometry_topic: str
     odometry_stamp_offset_ns: int
     rig_frame: str
-    odometry_child_from_rig: Optional[Pose3]
+    odometry_child_from_rig: Pose3 | None
     path_in_odometry: bool
     resize_policy: str
     decode_threads: int
@@ -148,7 +149,7 @@ class PlannerSettings:
     pipeline: PipelineSettings
 
 
-def check_value(parameter: Parameter, value: Any) -> Optional[str]:
+def check_value(parameter: Parameter, value: Any) -> str | None:
     """What is wrong with one value by itself, or None."""
     default = parameter.default
     if isinstance(default, list):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import Deque, Optional, Union
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class PipelineSettings:
     transport_slack_ns: int = 250 * NS_PER_MS  # kept beyond what one sample spans
 
 
-Tick = Union[Selection, Rejection]
+Tick = Selection | Rejection
 
 
 class Pipeline:
@@ -60,12 +59,12 @@ class Pipeline:
         self._arrivals = Arrivals()
         self._refused: dict[int, Rejection] = {}  # candidates for t0 that proved invalid
         self._newest_now_ns = 0
-        self._ready: Deque[Tick] = deque()
+        self._ready: deque[Tick] = deque()
         self._lock = threading.RLock()
 
     # ---- what arrives ------------------------------------------------------------------------
 
-    def add_frame(self, slot: FrameSlot, now_ns: int) -> Optional[Rejection]:
+    def add_frame(self, slot: FrameSlot, now_ns: int) -> Rejection | None:
         """Take in a frame, or say why not."""
         with self._lock:
             self._note(now_ns)
@@ -76,7 +75,7 @@ class Pipeline:
             added = buffer.add(slot)
             return None if added else out_of_order(slot.camera, slot.stamp_ns, buffer.newest_ns)
 
-    def add_pose(self, pose: EgoPose, now_ns: int) -> Optional[Rejection]:
+    def add_pose(self, pose: EgoPose, now_ns: int) -> Rejection | None:
         """Take in an ego pose, or say why not.
 
         A changed frame_id or a jump of the position starts the history afresh.
@@ -151,10 +150,10 @@ class Pipeline:
                     return ticks
                 ticks.append(tick)
 
-    def _next_tick(self, now_ns: int) -> Optional[Tick]:
+    def _next_tick(self, now_ns: int) -> Tick | None:
         due = self._schedule.due_ns
         assert due is not None
-        refusal: Optional[Rejection] = None
+        refusal: Rejection | None = None
         for t0_ns in self._candidates(now_ns):
             outcome = self._refused.get(t0_ns) or self._try(t0_ns, due, now_ns)
             if isinstance(outcome, Selection):
@@ -223,7 +222,7 @@ class Pipeline:
 
     # ---- helpers -----------------------------------------------------------------------------
 
-    def _watermark_ns(self) -> Optional[int]:
+    def _watermark_ns(self) -> int | None:
         newest = [buffer.newest_ns for buffer in self.frames.values()]
         known = [stamp for stamp in newest if stamp is not None]
         return min(known) if len(known) == len(newest) and known else None
@@ -252,8 +251,8 @@ class Pipeline:
             self._newest_now_ns = now_ns
 
     def _check_stamp(
-        self, source: str, stamp_ns: int, newest_ns: Optional[int], now_ns: int
-    ) -> Optional[Rejection]:
+        self, source: str, stamp_ns: int, newest_ns: int | None, now_ns: int
+    ) -> Rejection | None:
         tolerance_ns = self.settings.future_tolerance_ns
         refused = check_against_clock(source, stamp_ns, newest_ns, now_ns, tolerance_ns)
         if refused is not None:
@@ -291,14 +290,14 @@ class Pipeline:
         )
         self._schedule.start(now_ns)
 
-    def _buffer(self, source: str) -> Union[FrameBuffer, PoseBuffer]:
+    def _buffer(self, source: str) -> FrameBuffer | PoseBuffer:
         return self.poses if source == "odometry" else self.frames[source]
 
-    def _newest(self) -> dict[str, Optional[int]]:
+    def _newest(self) -> dict[str, int | None]:
         newest = {name: buffer.newest_ns for name, buffer in self.frames.items()}
         return {**newest, "odometry": self.poses.newest_ns}
 
-    def _laggard(self, now_ns: int) -> Optional[Rejection]:
+    def _laggard(self, now_ns: int) -> Rejection | None:
         """The source that no stamp able to serve the due tick has come from."""
         period_ns = self._frame_period_ns(self._watermark_ns() or 0)
         earliest_ns = self._earliest_ns(period_ns, now_ns)

@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Optional, Sequence, TextIO
+from typing import TextIO
 
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.resources import resource
@@ -87,7 +88,7 @@ class NodeProcess:
             start_new_session=True,  # ctrl-C is ours to pass on, in order
         )
 
-    def __enter__(self) -> "NodeProcess":
+    def __enter__(self) -> NodeProcess:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -99,11 +100,11 @@ class NodeProcess:
         return self._process.pid
 
     @property
-    def returncode(self) -> Optional[int]:
+    def returncode(self) -> int | None:
         """The exit code, or None while it runs."""
         return self._process.poll()
 
-    def wait(self, timeout_s: float) -> Optional[int]:
+    def wait(self, timeout_s: float) -> int | None:
         """The exit code, or None where it still runs after `timeout_s`."""
         try:
             return self._process.wait(timeout_s)

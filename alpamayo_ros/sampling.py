@@ -6,8 +6,8 @@ Two steps, so that the cheap one can run on every message and the dear one off t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Mapping, Optional, Sequence, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class Selection:
     yaw_rate_rps: float
     odometry_frame_id: str
     skew_ns: int
-    navigation: Optional[str] = None
+    navigation: str | None = None
     ready_ns: int = 0  # steady time at which the last message that it needed arrived
 
 
@@ -75,7 +75,7 @@ def select(
     t0_ns: int,
     limits: SamplingLimits,
     due_ns: int = 0,
-) -> Union[Selection, Rejection]:
+) -> Selection | Rejection:
     """The sample at t0 by stamps alone. Odometry may end up to `extrapolation_ns` before t0."""
     rows = _select_frames(frames, t0_ns, limits, due_ns)
     if isinstance(rows, Rejection):
@@ -108,7 +108,7 @@ def select(
 
 def _select_frames(
     frames: Mapping[str, FrameBuffer], t0_ns: int, limits: SamplingLimits, due_ns: int
-) -> Union[dict[str, list[FrameSlot]], Rejection]:
+) -> dict[str, list[FrameSlot]] | Rejection:
     """Per camera the four frames nearest to t0 - 300 ms … t0."""
     rows: dict[str, list[FrameSlot]] = {}
     for name, buffer in frames.items():
@@ -202,7 +202,7 @@ def _camera_skew(
 
 def _select_motion(
     poses: PoseBuffer, t0_ns: int, limits: SamplingLimits, due_ns: int
-) -> Union[tuple[InterpolatedPoses, list[EgoPose]], Rejection]:
+) -> tuple[InterpolatedPoses, list[EgoPose]] | Rejection:
     """The 16 poses ending at t0, and the one or two measured poses around t0."""
     oldest, newest = poses.oldest_ns, poses.newest_ns
     reject = RejectionReason

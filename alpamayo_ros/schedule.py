@@ -6,8 +6,6 @@ each frame that comes 1 ms early is skipped. Due times on a fixed grid do not dr
 
 from __future__ import annotations
 
-from typing import Optional
-
 TICK_NS = 100_000_000
 
 
@@ -15,9 +13,9 @@ class TickSchedule:
     """The next due time, and the earliest t0 that may serve it."""
 
     def __init__(self) -> None:
-        self.due_ns: Optional[int] = None
+        self.due_ns: int | None = None
         self.locked = False  # whether a t0 has set the phase
-        self.last_t0_ns: Optional[int] = None
+        self.last_t0_ns: int | None = None
 
     def start(self, due_ns: int) -> None:
         """Begin, unlocked: the first t0 will set the phase."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Deque, Optional
 
 from alpamayo_ros.messages import SourceReport
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, Rejection
@@ -20,8 +19,8 @@ class Source:
         self._lock = threading.Lock()
         self._received = self._rejected = 0
         self._last_error = ""
-        self._stamps: Deque[int] = deque(maxlen=RATE_STAMPS)
-        self._transport_ns: Optional[int] = None
+        self._stamps: deque[int] = deque(maxlen=RATE_STAMPS)
+        self._transport_ns: int | None = None
 
     def arrived(self, stamp_ns: int, now_ns: int) -> None:
         """A message came; `now_ns` is ROS time."""

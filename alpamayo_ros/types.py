@@ -8,9 +8,10 @@ centre on the ground, x forward, y left, z up) at the plan's time t0.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Callable, Mapping, Optional
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ CAMERA_NAMES = (
 DEFAULT_CAMERAS = ("front_wide", "front_tele", "cross_left", "cross_right")
 
 
-def readonly(array: Any, dtype: Any, shape: tuple[Optional[int], ...], name: str) -> NDArray[Any]:
+def readonly(array: Any, dtype: Any, shape: tuple[int | None, ...], name: str) -> NDArray[Any]:
     """`array` as a read-only array of `dtype`; ValueError naming it unless `shape` fits.
 
     None in `shape` matches any length. Copies only where the dtype differs, so that a frame of
@@ -162,7 +163,7 @@ class PlannerSample:
     yaw_rate_rps: float  # at t0
     odometry_from_rig_t0: Pose3
     odometry_frame_id: str = "odom"
-    navigation: Optional[str] = None
+    navigation: str | None = None
     extrapolated_ms: float = 0.0  # how far odometry was carried forward to reach t0
 
     def __post_init__(self) -> None:

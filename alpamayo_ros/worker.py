@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Callable, Mapping, Optional
 
 from alpamayo_ros.backends.base import PlannerBackend, timed_plan
 from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
@@ -17,10 +17,10 @@ class Outcome:
     """What became of one selection: a plan and its sample, or a rejection."""
 
     selection: Selection
-    sample: Optional[PlannerSample] = None
-    plan: Optional[Plan] = None
-    rejection: Optional[Rejection] = None
-    unreadable: Optional[UnreadableFrame] = None
+    sample: PlannerSample | None = None
+    plan: Plan | None = None
+    rejection: Rejection | None = None
+    unreadable: UnreadableFrame | None = None
     stage_ms: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -64,13 +64,13 @@ class InferenceWorker:
     def __init__(self, backend: PlannerBackend, on_done: Callable[[Outcome], None]) -> None:
         self._backend = backend
         self._on_done = on_done
-        self._waiting: Optional[Selection] = None
+        self._waiting: Selection | None = None
         self._closed = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="planner", daemon=True)
         self._thread.start()
 
-    def submit(self, selection: Selection) -> Optional[Selection]:
+    def submit(self, selection: Selection) -> Selection | None:
         """Queue a selection; the one that it pushes out of the slot, if any, is returned."""
         with self._wake:
             dropped, self._waiting = self._waiting, selection

@@ -90,7 +90,7 @@ def test_plans_start_at_the_vehicle(generated_bag: Path, tmp_path: Path) -> None
 
 
 def test_report_and_picture(generated_bag: Path, tmp_path: Path) -> None:
-    """Every documented key; 7 s hold one scored instant per t0 up to 0.6 s: none, and none faked."""
+    """Every documented key; 7 s hold no plan with a whole future, and no score is made up."""
     report = replayed(generated_bag, tmp_path, "--json", str(tmp_path / "copy.json"))
     assert json.loads((tmp_path / "copy.json").read_text()) == report
     for key in ("ade_m", "fde_m"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import numpy as np
@@ -25,7 +24,7 @@ from alpamayo_ros.viz.projection import (
 HEIGHT_M = 1.5
 
 
-def camera(d: Optional[list[float]] = None, model: str = "plumb_bob") -> CameraModel:
+def camera(d: list[float] | None = None, model: str = "plumb_bob") -> CameraModel:
     """640×360, 90 degrees across, 1.5 m above the rig's origin, looking along x."""
     k = np.array([[320.0, 0, 320], [0, 320, 180], [0, 0, 1]])
     # A point of the rig's origin lies 1.5 m below the lens: y down in the optical frame.
@@ -121,7 +120,7 @@ def drive(plans: int = 30) -> DriveOverview:
     return DriveOverview(times, positions, 10 + 0 * times, stamps, paths, np.arange(0, 1.5, 0.1))
 
 
-def instant(lens: Optional[CameraModel], time_s: float = 3.0) -> OverviewInstant:
+def instant(lens: CameraModel | None, time_s: float = 3.0) -> OverviewInstant:
     image = np.full((360, 640, 3), (60, 90, 120), np.uint8)
     path = constant_turn_rate(10.0, 0.0)
     return OverviewInstant(image, path, "t0 = 3.0 s", time_s, lens, path)

@@ -47,9 +47,8 @@ class KinematicBackend(PlannerBackend):
         known = {entry.name for entry in fields(KinematicLimits)}
         for name, value in self.manifest.options.items():
             if name not in known:
-                raise ModelError(
-                    f"{self.manifest.path}: unknown option {name}; known: {', '.join(sorted(known))}"
-                )
+                listing = ", ".join(sorted(known))
+                raise ModelError(f"{self.manifest.path}: unknown option {name}; known: {listing}")
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not 0 < value < math.inf:
                 raise ModelError(f"{self.manifest.path}: {name} is {value!r}, wanted a number > 0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Optional
 
 from alpamayo_ros.bags.inputs import Calibration, calibration_topics
 from alpamayo_ros.bags.reader import BagReader
@@ -21,7 +20,7 @@ class DriveContext:
     scorer: Scorer = field(default_factory=Scorer)  # holds the drive's odometry
     calibrations: dict[str, Calibration] = field(default_factory=dict)  # by camera name
     transforms: RigOffset = field(default_factory=lambda: RigOffset(""))  # static, by /tf_static
-    child_from_rig: Optional[RigOffset] = None  # the same, and the parameter's offset
+    child_from_rig: RigOffset | None = None  # the same, and the parameter's offset
 
 
 def read_context(bag: BagReader, settings: PlannerSettings) -> DriveContext:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Optional
+from typing import Any
 
 import numpy as np
 
@@ -106,9 +107,7 @@ def calibration_topics(bag: BagReader, settings: PlannerSettings) -> Mapping[str
     return found
 
 
-def camera_model(
-    calibration: Optional[Calibration], transforms: RigOffset
-) -> Optional[CameraModel]:
+def camera_model(calibration: Calibration | None, transforms: RigOffset) -> CameraModel | None:
     """A camera to project with; None without CameraInfo, transform, or a usable lens model."""
     if calibration is None:
         return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Collection, Iterable, Iterator, Mapping, Optional, Union
+from typing import Any
 
 from rosbags.interfaces import (
     Connection,
@@ -56,7 +57,7 @@ class BagReader:
         self._stores: dict[str, Typestore] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> "BagReader":
+    def __enter__(self) -> BagReader:
         try:
             self._readers = self._open()
         except OSError as error:
@@ -74,14 +75,14 @@ class BagReader:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._readers = []
         self._stack.close()
 
-    def require(self, topics: Union[Iterable[str], Mapping[str, Collection[str]]]) -> None:
+    def require(self, topics: Iterable[str] | Mapping[str, Collection[str]]) -> None:
         """BagError unless the bag has every topic, naming those it has and the likely ones.
 
         A mapping gives each topic the message types that will do; none named: any.
@@ -102,10 +103,10 @@ class BagReader:
 
     def messages(
         self,
-        topics: Optional[Iterable[str]] = None,
+        topics: Iterable[str] | None = None,
         *,
-        start_ns: Optional[int] = None,
-        stop_ns: Optional[int] = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
     ) -> Iterator[tuple[str, int, Any]]:
         """(topic, log time, message) of these topics (None: all) in log-time order.
 
@@ -119,10 +120,10 @@ class BagReader:
 
     def raw_messages(
         self,
-        topics: Optional[Iterable[str]] = None,
+        topics: Iterable[str] | None = None,
         *,
-        start_ns: Optional[int] = None,
-        stop_ns: Optional[int] = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
     ) -> Iterator[tuple[str, str, int, bytes]]:
         """(topic, type, log time, CDR) as recorded; types need not be known."""
         names = None if topics is None else set(topics)
@@ -142,7 +143,7 @@ class BagReader:
                 raise BagError(f"{self.path} is damaged: {detail} {_remedy(self.path)}") from error
             yield connection.topic, connection.msgtype, log_ns, data
 
-    def typestore(self, msgtype: str) -> Optional[Typestore]:
+    def typestore(self, msgtype: str) -> Typestore | None:
         """The store that reads `msgtype`: from the bag's own definition, else the package's.
 
         None where neither has it; such messages can still be copied and played raw.
@@ -240,7 +241,7 @@ class BagReader:
         unique = ", ".join(dict.fromkeys(guesses))
         return f"no topic {topic}" + (f" (did you mean {unique}?)" if unique else "")
 
-    def _from_definition(self, msgtype: str) -> Optional[Typestore]:
+    def _from_definition(self, msgtype: str) -> Typestore | None:
         """A store of the bag's own definition of one type; None where there is none that parses."""
         for connection in (c for reader in self._readers for c in reader.connections):
             definition = connection.msgdef
@@ -275,7 +276,7 @@ class BagReader:
 
 
 def _stream(
-    reader: Reader, chosen: list[Connection], start_ns: Optional[int], stop_ns: Optional[int]
+    reader: Reader, chosen: list[Connection], start_ns: int | None, stop_ns: int | None
 ) -> Iterator[tuple[Connection, int, bytes]]:
     """One file's messages by log time; rosbags refuses to sort those of an mcap without index."""
     storage = reader.storage

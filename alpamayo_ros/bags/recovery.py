@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import io
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Iterable, Iterator
+from typing import Any, BinaryIO
 
 MAGIC = b"\x89MCAP0\r\n"
 _DATA_END = 0x0F

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Deque
+from typing import Any
 
 from alpamayo_ros import messages
 from alpamayo_ros.backends.base import PlannerBackend
@@ -78,7 +79,7 @@ class Replay:
             settings.resize_policy,
             decode_soon=lambda image: None,
         )
-        self._pending: Deque[tuple[int, Rejection]] = deque()  # log time, rejection
+        self._pending: deque[tuple[int, Rejection]] = deque()  # log time, rejection
 
     def run(self, progress: Callable[[float], None] = lambda done_s: None) -> ReplayResult:
         """Play the bag through; `progress` hears how many seconds of it are done."""

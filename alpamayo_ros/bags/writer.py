@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 from rosbags.interfaces import (
     Connection,
@@ -54,18 +54,18 @@ class BagWriter:
     """
 
     def __init__(
-        self, path: Path, *, overwrite: bool = False, typestore: Optional[Typestore] = None
+        self, path: Path, *, overwrite: bool = False, typestore: Typestore | None = None
     ) -> None:
         self.path = Path(path)
         self.typestore = package_typestore() if typestore is None else typestore
         self._bare = self.path.suffix == ".mcap"
         self._overwrite = overwrite
         self._topics: dict[str, Connection] = {}
-        self._folder: Optional[Path] = None  # the hidden sibling, while writing
-        self._writer: Optional[Writer] = None
+        self._folder: Path | None = None  # the hidden sibling, while writing
+        self._writer: Writer | None = None
         self._check_target()
 
-    def __enter__(self) -> "BagWriter":
+    def __enter__(self) -> BagWriter:
         try:
             self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(
@@ -84,9 +84,9 @@ class BagWriter:
 
     def __exit__(
         self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         writer, folder = self._writer, self._folder
         if writer is None or folder is None:

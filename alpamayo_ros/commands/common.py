@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def write_json(path: Optional[Path], result: Any) -> None:
+def write_json(path: Path | None, result: Any) -> None:
     """Write `result` where --json asked for it; nothing where it did not."""
     if path is None:
         return

@@ -14,7 +14,7 @@ import argparse
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 
@@ -102,7 +102,7 @@ def _settings_for(bag: Any, settings: PlannerSettings) -> PlannerSettings:
 
 
 def _run_nodes(
-    bag: Path, settings: PlannerSettings, params: Optional[Path], seconds: float, out: Path
+    bag: Path, settings: PlannerSettings, params: Path | None, seconds: float, out: Path
 ) -> None:
     """Player, planner and recorder as processes, until the player is through."""
     from alpamayo_ros.processes import NodeProcess, ros_environment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +43,7 @@ class Scorer:
     def __init__(self) -> None:
         self._poses: dict[int, EgoPose] = {}
         self._plans: dict[int, Array] = {}
-        self._drive: Optional[Drive] = None
+        self._drive: Drive | None = None
 
     def add_pose(self, pose: EgoPose) -> None:
         """One pose of the rig from the recording's odometry; a repeated stamp counts once."""
@@ -64,7 +64,7 @@ class Scorer:
             self._drive = _drive([self._poses[stamp] for stamp in sorted(self._poses)])
         return self._drive
 
-    def true_future(self, t0_ns: int) -> Optional[Array]:
+    def true_future(self, t0_ns: int) -> Array | None:
         """(64, 3) positions at t0 + 0.1 … 6.4 s in the rig frame at t0, or None without them."""
         futures, scored, _ = self._truth(np.array([t0_ns], dtype=np.int64))
         return futures[0] if scored[0] else None

@@ -6,13 +6,14 @@ them; `stand_ins` (on transforms3d) and `feed` (on OpenCV) then do the same.
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import feed
-from alpamayo_ros.types import ImageError, Pose3
+from alpamayo_ros.types import Pose3
 
 try:
     from message_filters import SimpleFilter, Subscriber
@@ -52,25 +53,30 @@ def origin() -> dict[str, str]:
 
 def image_to_rgb(message: Any) -> NDArray[np.uint8]:
     """sensor_msgs/Image to (H, W, 3) RGB. Raises ImageError."""
-    if _BRIDGE is None:
-        return feed.image_to_rgb(message)
-    try:
-        return np.asarray(_BRIDGE.imgmsg_to_cv2(message, desired_encoding="rgb8"), dtype=np.uint8)
-    except Exception as error:  # CvBridgeError, and TypeError or ValueError from bad sizes
-        raise ImageError(f"{message.encoding} {message.width}x{message.height}: {error}") from error
+    if _BRIDGE is not None:
+        try:
+            return _eight_bit(_BRIDGE.imgmsg_to_cv2(message, desired_encoding="rgb8"))
+        except Exception:  # an encoding that its version lacks, or a broken message: ask `feed`
+            pass
+    return feed.image_to_rgb(message)
 
 
 def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
     """sensor_msgs/CompressedImage to (H, W, 3) RGB. Raises ImageError."""
-    if _BRIDGE is None:
-        return feed.compressed_to_rgb(message)
-    feed.check_compressed(message)  # OpenCV decodes a truncated JPEG in silence
-    try:
-        return np.asarray(
-            _BRIDGE.compressed_imgmsg_to_cv2(message, desired_encoding="rgb8"), dtype=np.uint8
-        )
-    except Exception as error:
-        raise ImageError(f"{message.format}: {error}") from error
+    if _BRIDGE is not None:
+        feed.check_compressed(message)  # OpenCV decodes a truncated JPEG in silence
+        try:
+            return _eight_bit(_BRIDGE.compressed_imgmsg_to_cv2(message, desired_encoding="rgb8"))
+        except Exception:
+            pass
+    return feed.compressed_to_rgb(message)
+
+
+def _eight_bit(image: Any) -> NDArray[np.uint8]:
+    """ValueError unless it is (H, W, 3) uint8: older versions hand 16-bit images on as they are."""
+    if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError("not an 8-bit colour image")
+    return np.asarray(image)
 
 
 def to_pose(translation_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Pose3:

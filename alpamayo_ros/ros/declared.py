@@ -8,7 +8,8 @@ refuses and names it, and setting the parameter puts it right.
 from __future__ import annotations
 
 from array import array
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rcl_interfaces.msg import (
     FloatingPointRange,

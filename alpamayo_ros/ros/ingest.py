@@ -16,9 +16,7 @@ from alpamayo_ros.feed import Feed, Reader, check_compressed, steady_ns
 from alpamayo_ros.parameters import CameraInput
 from alpamayo_ros.ros import compat
 
-# Resizing a 1080p frame costs more than receiving it. Frames that no tick is likely to want stay as
-# they came until they leave the buffer: about 400 MB of four 1080p cameras at 30 Hz.
-RAW = Reader(None, compat.image_to_rgb, False)
+RAW = Reader(None, compat.image_to_rgb, True)
 COMPRESSED = Reader(check_compressed, compat.compressed_to_rgb, False)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import traceback
-from typing import Any, Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 from lifecycle_msgs.msg import State, Transition
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -47,7 +48,7 @@ class SafeLifecycleNode(LifecycleNodeMixin, Node):
     """
 
     def __init__(self, node_name: str, **kwargs: Any) -> None:
-        self.last_error: Optional[str] = None
+        self.last_error: str | None = None
         self._transition_lock = threading.Lock()
         Node.__init__(self, node_name, **kwargs)
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
@@ -36,7 +37,7 @@ class NavigationInput:
             for latched in (False, True)
         ]
 
-    def current(self) -> Optional[str]:
+    def current(self) -> str | None:
         """The text in force, or None."""
         age_ns = self._now_ns() - self._heard_ns
         # A negative age: the clock was set back, and the text belongs to the time before.

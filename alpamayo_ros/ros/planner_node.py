@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Any, Deque, Optional
+from typing import Any
 
 import cv2
 from lifecycle_msgs.msg import State, Transition
@@ -50,14 +50,14 @@ class PlannerNode(SafeLifecycleNode):
         cv2.setNumThreads(1)  # frames are decoded in parallel; each by one thread
         self.parameters = DeclaredParameters(self, self._parameter_overrides)
         self._group = MutuallyExclusiveCallbackGroup()
-        self._settings: Optional[PlannerSettings] = None
-        self._backend: Optional[PlannerBackend] = None
-        self._pipeline: Optional[Pipeline] = None
-        self._inputs: Optional[PlannerInputs] = None
-        self._outputs: Optional[PlannerOutputs] = None
-        self._worker: Optional[InferenceWorker] = None
-        self._outcomes: Deque[Outcome] = deque()
-        self._last_rejection: Optional[Rejection] = None
+        self._settings: PlannerSettings | None = None
+        self._backend: PlannerBackend | None = None
+        self._pipeline: Pipeline | None = None
+        self._inputs: PlannerInputs | None = None
+        self._outputs: PlannerOutputs | None = None
+        self._worker: InferenceWorker | None = None
+        self._outcomes: deque[Outcome] = deque()
+        self._last_rejection: Rejection | None = None
         self._last_plan_steady_s = float("-inf")
         self._dropped = 0
         self._valid_from_ns = 0  # steady; plans from samples before are of another time

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence, Union
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from alpamayo_ros.errors import UserError
 
 Rgb = NDArray[np.uint8]
-Colour = Union[tuple[int, int, int], Sequence[int]]
+Colour = tuple[int, int, int] | Sequence[int]
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 ORANGE, SKY, GREEN = (230, 159, 0), (86, 180, 233), (0, 158, 115)

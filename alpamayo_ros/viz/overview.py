@@ -5,8 +5,8 @@ Plain arrays in, pixels out; no ROS. Orange is what the vehicle did, everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 import cv2
 import numpy as np
@@ -34,8 +34,8 @@ class OverviewInstant:
     path_xyz_in_rig_t0: Array  # (64, 3) m
     caption: str
     time_s: float  # on the drive's clock
-    camera: Optional[CameraModel] = None  # None: no camera_info, the path is not drawn
-    future_xyz_in_rig_t0: Optional[Array] = None  # (n, 3) m, what the vehicle then did
+    camera: CameraModel | None = None  # None: no camera_info, the path is not drawn
+    future_xyz_in_rig_t0: Array | None = None  # (n, 3) m, what the vehicle then did
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def draw_overview(
     *,
     title: str,
     subtitle: str = "",
-    every: Optional[int] = None,
+    every: int | None = None,
     width: int = 1600,
 ) -> Rgb:
     """(H, width, 3): up to three camera panels, the drive from above, the speed.
@@ -141,7 +141,7 @@ def _camera_panel(instant: OverviewInstant, number: int, width: int) -> Rgb:
 
 
 def draw_path(
-    picture: Rgb, camera: CameraModel, path_xyz: Array, future_xyz: Optional[Array] = None
+    picture: Rgb, camera: CameraModel, path_xyz: Array, future_xyz: Array | None = None
 ) -> None:
     """Draw a planned path as a vehicle-wide ribbon and the recorded future as a line, in place.
 
@@ -191,7 +191,7 @@ def _edges(line: Array, half_width_m: float) -> tuple[Array, Array]:
 
 
 def _bird_view(
-    drive: DriveOverview, instants: Sequence[OverviewInstant], every: Optional[int], width: int
+    drive: DriveOverview, instants: Sequence[OverviewInstant], every: int | None, width: int
 ) -> Rgb:
     """The whole drive, turned so that its longest extent lies across the picture."""
     plans = np.asarray(drive.plans_xyz_in_odometry, dtype=np.float64).reshape(-1, N_WAYPOINTS, 3)

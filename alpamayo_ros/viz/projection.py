@@ -36,7 +36,7 @@ class CameraModel:
                 f"distortion model {self.distortion_model!r} is none of {DISTORTION_MODELS[1:]}"
             )
 
-    def resized(self, width: int, height: int) -> "CameraModel":
+    def resized(self, width: int, height: int) -> CameraModel:
         """The same camera for its whole image at another size."""
         scale = np.diag([width / self.width, height / self.height, 1.0])
         return CameraModel(

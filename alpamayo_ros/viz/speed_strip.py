@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -78,7 +78,8 @@ def _tick_legend(row: Rgb, plans: int, rejections: int) -> None:
 def _time_axis(row: Rgb, ends_x: Array, span: tuple[float, float], y: float) -> None:
     """Round seconds, at most about twelve."""
     rounds = np.array([m * 10.0**e for e in range(-1, 4) for m in (1, 2, 5)])
-    step = float(rounds[min(np.searchsorted(rounds, (span[1] - span[0]) / 12), len(rounds) - 1)])
+    index = int(np.searchsorted(rounds, (span[1] - span[0]) / 12))
+    step = float(rounds[min(index, len(rounds) - 1)])
     for time in np.arange(np.ceil(span[0] / step) * step, span[1] + 1e-9, step):
         x = float(np.interp(time, span, ends_x))
         draw.text(row, (x, y), f"{time:g} s", 9, draw.MUTED, align="centre")

@@ -6,8 +6,8 @@ controller in closed loop) calls `step`, and whoever looks at it renders `ego` a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 from alpamayo_ros.world.driver import LaneDriver
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M

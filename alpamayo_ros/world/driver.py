@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +22,7 @@ class LaneDriver:
     """Commands from the true state of the world; call `command` once a control step."""
 
     def __init__(
-        self, road: Road, seed: int, cruise_mps: float, stop_at_m: Optional[float] = None
+        self, road: Road, seed: int, cruise_mps: float, stop_at_m: float | None = None
     ) -> None:
         self._road = road
         self._limit_mps = speed_profile(road, cruise_mps)

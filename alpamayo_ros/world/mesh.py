@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,14 +27,14 @@ class Mesh:
 
     def placed(
         self, x_m: float, y_m: float, z_m: float, yaw_rad: float, scale: ArrayLike = 1.0
-    ) -> "Mesh":
+    ) -> Mesh:
         """Scaled by `scale` (scalar or (3,)), turned by the yaw, then moved."""
         c, s = np.cos(yaw_rad), np.sin(yaw_rad)
         scaled = self.vertices_m * np.asarray(scale, float)
         turned = scaled @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
         return Mesh(turned + (x_m, y_m, z_m), self.colours, self.texture)
 
-    def lit(self, sun: ArrayLike) -> "Mesh":
+    def lit(self, sun: ArrayLike) -> Mesh:
         """With the faces' shading multiplied into the colours."""
         corners = self.vertices_m.reshape(-1, 3, 3)
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -54,7 +54,7 @@ def merge(meshes: Sequence[Mesh]) -> Mesh:
     )
 
 
-def quads(corners_m: ArrayLike, colours: ArrayLike, texture: Optional[ArrayLike] = None) -> Mesh:
+def quads(corners_m: ArrayLike, colours: ArrayLike, texture: ArrayLike | None = None) -> Mesh:
     """Quads (Q, 4, 3), counter-clockwise; colours broadcast to (Q, 4, 3), texture to (Q, 4, 2)."""
     corners = np.asarray(corners_m, float).reshape(-1, 4, 3)
     order = [0, 1, 2, 0, 2, 3]
@@ -83,8 +83,8 @@ def triangles(corners_m: ArrayLike, colours: ArrayLike) -> Mesh:
 
 def strip(
     left_m: NDArray[np.float64], right_m: NDArray[np.float64], colours: ArrayLike,
-    texture_left: Optional[NDArray[np.float64]] = None,
-    texture_right: Optional[NDArray[np.float64]] = None,
+    texture_left: NDArray[np.float64] | None = None,
+    texture_right: NDArray[np.float64] | None = None,
 ) -> Mesh:  # fmt: skip
     """Quads between two polylines (n, 3) run the same way; colours (3,) or (n - 1, 3)."""
     corners = np.stack((right_m[:-1], right_m[1:], left_m[1:], left_m[:-1]), axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from typing import Any, Optional
+from typing import Any
 
 import cv2
 import numpy as np
@@ -131,7 +131,7 @@ class OffscreenCameras:
         self.world = p3d.NodePath("world")
         self._ego = self.world.attachNewNode("ego")
         self._engine = p3d.GraphicsEngine.getGlobalPtr()
-        self._buffer: Optional[Any] = self._open_buffer(p3d)
+        self._buffer: Any | None = self._open_buffer(p3d)
         self._pixels = p3d.Texture("pixels")
         self._buffer.addRenderTexture(self._pixels, p3d.GraphicsOutput.RTMCopyRam)
         for index, camera in enumerate(rig):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any
 
 import cv2
 import numpy as np
@@ -82,7 +83,7 @@ def prepare_drive(options: RecordOptions) -> tuple[Scene, Drive]:
     """The world of the seed and the drive through it, before anything is rendered."""
     length_m = START_M + options.cruise_mps * options.seconds + _ROAD_AHEAD_M
     scene = generate_scene(options.seed, length_m, options.seconds)
-    stop_at_m: Optional[float] = None
+    stop_at_m: float | None = None
     if options.seconds >= _STOP_FROM_S:
         stop_at_m = START_M + 0.35 * options.cruise_mps * options.seconds
     driver = LaneDriver(scene.road, options.seed, options.cruise_mps, stop_at_m)

@@ -5,8 +5,8 @@ Everything flat lies at z = 0 and is drawn in order without a depth buffer, so n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import numpy as np
 
 from alpamayo_ros.world.road import ASPHALT_HALF_WIDTH_M, Road
@@ -33,7 +31,7 @@ class _Placer:
 
     def place(
         self, s_m: float, d_m: float, radius_m: float, clear_of_road_m: float
-    ) -> Optional[tuple[float, float]]:
+    ) -> tuple[float, float] | None:
         """The position at (s, d) if free and `clear_of_road_m` away from the road's middle."""
         x_m, y_m = (float(v) for v in self._road.points(s_m, d_m))
         if abs(self._road.nearest((x_m, y_m))[1]) < clear_of_road_m:
