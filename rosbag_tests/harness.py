@@ -12,10 +12,8 @@ the processes' output where it does not.
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -38,6 +36,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 
+from alpamayo_ros.processes import unused_domain
 from alpamayo_ros.resources import resource
 
 HERE = Path(__file__).resolve().parent
@@ -46,18 +45,6 @@ START_S = 20.0  # a process from its start to its first answer, on a busy machin
 KILL_AFTER_S = 10.0
 SEGMENT_BYTES = 33_554_432
 TRANSITIONS = {"configure": 1, "cleanup": 2, "activate": 3, "deactivate": 4}
-
-
-def free_domain() -> int:
-    """A ROS domain that nobody on this machine uses: its discovery port is free."""
-    for domain in random.SystemRandom().sample(range(1, 100), 99):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7400 + 250 * domain))
-            except OSError:
-                continue
-            return domain
-    raise RuntimeError("every ROS domain from 1 to 99 is in use")
 
 
 def environment(domain: int, folder: Path) -> dict[str, str]:
@@ -131,7 +118,7 @@ class Bench:
     """A domain, the processes started in it, and a node that hears the planner and asks it."""
 
     def __init__(self, planner: str = "/planner") -> None:
-        self.domain = free_domain()
+        self.domain = unused_domain()
         self.planner = planner
         self.processes: list[NodeProcess] = []
         self.paths: list[PathMessage] = []

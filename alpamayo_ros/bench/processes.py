@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import queue
-import random
 import shutil
 import subprocess
 import sys
@@ -21,23 +19,7 @@ from alpamayo_ros.errors import UserError
 
 SHM = Path("/dev/shm")
 SHM_WANTED_BYTES = 1_000_000_000
-# Linux keeps UDP ports for ephemeral use from 32768 on; domains up to 101 stay below it.
-DOMAINS = (1, 100)
 END_AFTER_S = 5.0  # SIGTERM to SIGKILL
-
-
-def require_ros() -> None:
-    """UserError where rclpy or our messages cannot be imported."""
-    for module, what in (
-        ("rclpy", "rclpy"),
-        ("alpamayo_ros.msg", "the built messages of alpamayo_ros"),
-    ):
-        if importlib.util.find_spec(module) is None:
-            raise UserError(
-                f"alpamayo bench needs ROS 2, and {what} cannot be imported: run `make setup` and "
-                "use .venv/bin/alpamayo, or source your workspace's install/setup.bash. "
-                "`alpamayo bench ticks --no-ros` needs none"
-            )
 
 
 def shm_warning(free_bytes: int | None = None) -> str | None:
@@ -65,11 +47,6 @@ def environment(profile: Path | None, domain: int) -> dict[str, str]:
             result[name] = str(profile)
     result["ROS_DOMAIN_ID"] = str(domain)
     return result
-
-
-def random_domain() -> int:
-    """A ROS domain that a benchmark beside this one will hardly have."""
-    return random.SystemRandom().randint(*DOMAINS)
 
 
 class Child:

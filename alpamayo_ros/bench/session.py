@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from alpamayo_ros.bench.load import ODOMETRY, Load, topic_of
-from alpamayo_ros.bench.processes import Child, environment, random_domain, wait_until
+from alpamayo_ros.bench.processes import Child, environment, wait_until
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.processes import unused_domain
 
 START_TIMEOUT_S = 60.0
 # Without frames every tick is refused after its deadline, and says what has been received so far.
@@ -46,7 +47,7 @@ class Session:
     def __enter__(self) -> Session:
         self._folder = tempfile.TemporaryDirectory(prefix="alpamayo_bench_")
         folder = Path(self._folder.name)
-        env = environment(self.profile, random_domain())
+        env = environment(self.profile, unused_domain())
         parameters = folder / "planner.yaml"
         parameters.write_text(yaml.safe_dump({"/**": {"ros__parameters": self._parameters()}}))
         self._log = folder / "published.json"
@@ -66,9 +67,9 @@ class Session:
                 ["--ros-args", "--params-file", str(parameters)],
                 env,
             )
-            self.listener = self._start("listener", "alpamayo_ros.bench.listener", [], env)
+            self.listener = self._start("listener", "alpamayo_ros.ros.bench_listener", [], env)
             self.generator = self._start(
-                "publisher", "alpamayo_ros.bench.generator", [json.dumps(config)], env
+                "publisher", "alpamayo_ros.ros.bench_publisher", [json.dumps(config)], env
             )
         except BaseException:
             self.__exit__()

@@ -162,7 +162,8 @@ def _measured(
 
 
 def _prepare() -> None:
-    from alpamayo_ros.bench.processes import require_ros, shm_warning
+    from alpamayo_ros.bench.processes import shm_warning
+    from alpamayo_ros.processes import require_ros
 
     require_ros()
     warning = shm_warning()

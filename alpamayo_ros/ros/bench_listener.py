@@ -21,9 +21,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from alpamayo_ros.bench.generator import STAMP_OFFSET
 from alpamayo_ros.msg import PlannerStatus
 from alpamayo_ros.ros import topics
+from alpamayo_ros.ros.bench_publisher import STAMP_OFFSET
 from alpamayo_ros.types import NS_PER_S
 
 
