@@ -132,7 +132,7 @@ def test_kitti06(kitti06: Path, tmp_path: Path) -> None:
         (["--camera", "front_wide=/nowhere"], "/camera/front_wide/image/compressed"),
         (["--odometry", "/odo"], "/odom"),
         (["--model", "nope"], "kinematic"),
-        (["--model", "/tmp/no_such_manifest.yaml"], "no_such_manifest.yaml"),
+        (["--model", "no/such_manifest.yaml"], "such_manifest.yaml"),
         (["--camera", "front=/camera/front_wide/image/compressed"], "front_wide"),
         (["--params", "no_such_file.yaml"], "no_such_file.yaml"),
     ],
