@@ -106,20 +106,6 @@ class ImageError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class CameraFrame:
-    """One decoded image of one camera."""
-
-    camera: str
-    stamp_ns: int
-    image: NDArray[np.uint8]  # (H, W, 3) RGB
-
-    def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "image", readonly(self.image, np.uint8, (None, None, 3), f"{self.camera} image")
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class EgoPose:
     """The rig's pose and motion at one stamp."""
 

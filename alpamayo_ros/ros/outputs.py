@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Any
 
@@ -20,42 +19,9 @@ from alpamayo_ros.msg import (
     ReasoningTrace,
 )
 from alpamayo_ros.ros import markers, topics
-from alpamayo_ros.ros.convert import make as make_checked
-from alpamayo_ros.ros.convert import message_class
+from alpamayo_ros.ros.convert import make
 from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
 from alpamayo_ros.worker import Outcome
-
-
-def make(msgtype: str, /, **fields: Any) -> Any:
-    """As `convert.make`, without the default of every field that is given.
-
-    rclpy's constructors make those first: a path of 64 poses takes 0.9 ms with them, 0.3 ms so.
-    """
-    kind, names = _layout(msgtype)
-    if len(fields) != len(names):
-        return make_checked(msgtype, **fields)
-    message = kind.__new__(kind)
-    message._check_fields = False
-    for name, value in fields.items():
-        setattr(message, names[name], value)
-    return message
-
-
-@functools.cache
-def _layout(msgtype: str) -> tuple[Any, dict[str, str]]:
-    """A message's class and its fields' slots; no slots where the class must be called.
-
-    That is before Jazzy, whose classes have no `_check_fields`; where ROS_PYTHON_CHECK_FIELDS asks
-    for the checks; and for arrays of numbers, which the setters convert.
-    """
-    kind = message_class(msgtype)
-    fields = kind.get_fields_and_field_types()
-    numbers = ("sequence<double", "sequence<float", "sequence<int", "sequence<uint")
-    if getattr(kind(), "_check_fields", True) or any(
-        text.startswith(numbers) or text.endswith("]") for text in fields.values()
-    ):
-        return kind, {}
-    return kind, {name: f"_{name}" for name in fields}
 
 
 class PlannerOutputs:
