@@ -1,36 +1,14 @@
-"""The decision sets of the Chain of Causation, and the decisions that a trajectory shows.
+"""The decisions that a trajectory shows.
 
-A trajectory tells what is done, not why: of the sets below only those are named from motion alone
-that motion alone can tell. The rest wait for a model that gives its reasons.
+A trajectory tells what is done, not why: of the decisions in `config/chain_of_causation.yaml` only
+those are named here that motion alone can tell. The rest take a model that gives its reasons.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from alpamayo_ros.types import Decisions, Plan
-
-LONGITUDINAL = (
-    "set-speed tracking",
-    "lead-obstacle following",
-    "speed adaptation",
-    "gap searching",
-    "acceleration for passing",
-    "yielding",
-    "stop for static constraints",
-    "none",
-)
-LATERAL = (
-    "lane keeping and centring",
-    "merge or split",
-    "in-lane nudge",
-    "out-of-lane nudge",
-    "lane change",
-    "pull-over",
-    "turn",
-    "lateral manoeuvre abort",
-    "none",
-)
+from alpamayo_ros.types import Decisions
 
 STANDSTILL_MPS = 0.3  # below it wheel odometry cannot tell rolling from standing
 SPEED_CHANGE_MPS = 1.0  # over 6.4 s; less is the ripple of holding a speed
@@ -76,8 +54,3 @@ def describe(plan_speeds_mps: np.ndarray, headings_rad: np.ndarray) -> str:
     if abs(turned) > CURVE_RAD:
         return f"{motion}, curving {side}."
     return f"{motion}, straight on."
-
-
-def check_known(plan: Plan) -> bool:
-    """Whether both decisions of a plan are in the sets."""
-    return plan.decisions.longitudinal in LONGITUDINAL and plan.decisions.lateral in LATERAL

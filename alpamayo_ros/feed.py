@@ -21,7 +21,7 @@ from alpamayo_ros.parameters import CameraInput
 from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.sources import Source
-from alpamayo_ros.types import EgoPose, ImageError, Rejection, RejectionReason
+from alpamayo_ros.types import EgoPose, ImageError, Rejection, RejectionReason, Resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,10 @@ def image_to_rgb(message: Any) -> NDArray[np.uint8]:
 
 
 class Feed:
-    """One pipeline's inputs. `decode_soon` is called with images worth decoding ahead of time."""
+    """One pipeline's inputs. `decode_soon` is called with images worth decoding ahead of time.
+
+    `resize` is the model's own filter, where it has one.
+    """
 
     def __init__(
         self,
@@ -65,9 +68,10 @@ class Feed:
         rig_offset: RigOffset,
         resize_policy: str,
         decode_soon: Callable[[LazyImage], None],
+        resize: Resize | None = None,
     ) -> None:
         self.pipeline, self.sources, self.rig_offset = pipeline, sources, rig_offset
-        self._resize_policy = resize_policy
+        self._resize_policy, self._resize = resize_policy, resize
         self._decode_soon = decode_soon
         self.odometry_child_frame: str | None = None  # of the newest message
 
@@ -82,12 +86,14 @@ class Feed:
             if reader.check is not None:
                 reader.check(message)
         except ImageError as error:
-            source.refused(
-                Rejection(RejectionReason.IMAGE_UNREADABLE, camera.name, detail=str(error))
+            self._refuse(
+                source,
+                Rejection(RejectionReason.IMAGE_UNREADABLE, camera.name, detail=str(error)),
+                now_ns,
             )
             return
-        policy = self._resize_policy
-        image = LazyImage(lambda: images.to_model_size(reader.to_rgb(message), policy))
+        policy, resize = self._resize_policy, self._resize
+        image = LazyImage(lambda: images.to_model_size(reader.to_rgb(message), policy, resize))
         slot = FrameSlot(camera.name, stamp, arrival_ns, image)
         refused = self.pipeline.add_frame(slot, now_ns)
         if refused is not None:
@@ -103,17 +109,19 @@ class Feed:
         self.odometry_child_frame = message.child_frame_id
         child_from_rig = self.rig_offset.child_from_rig(message.child_frame_id)
         if child_from_rig is None:
-            source.refused(
+            self._refuse(
+                source,
                 Rejection(
                     RejectionReason.ODOMETRY_FRAME,
                     "odometry",
                     detail=self.rig_offset.explain(message.child_frame_id),
-                )
+                ),
+                now_ns,
             )
             return None
         pose = ego_pose(message, child_from_rig)
         if isinstance(pose, Rejection):
-            source.refused(pose)
+            self._refuse(source, pose, now_ns)
             return None
         pose = replace(pose, stamp_ns=stamp)
         refused = self.pipeline.add_pose(pose, now_ns)
@@ -121,6 +129,11 @@ class Feed:
             source.refused(refused)
             return None
         return pose
+
+    def _refuse(self, source: Source, why: Rejection, now_ns: int) -> None:
+        """A message that the pipeline never sees; its ticks are to name the cause all the same."""
+        source.refused(why)
+        self.pipeline.refused(source.name, why, now_ns)
 
     def poll(self, arrival_ns: int, now_ns: int) -> list[Selection | Rejection]:
         """What came due; `arrival_ns` is the steady time of the message that may have caused it."""

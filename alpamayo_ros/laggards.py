@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, Rejection, RejectionReason
 
+# A source that sends nothing for so long is missing, whatever was wrong with its last messages.
+RECENT_NS = 1 * NS_PER_S
+# One refused message may be a stray one, the last before a camera died; ticks name what repeats.
+REPEATED = 2
 # Stamps this far from the clock come from another clock, not from a late sensor.
 CLOCK_MISMATCH_NS = 10 * NS_PER_S
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """The messages refused since the last that was taken."""
+
+    why: Rejection  # of the newest
+    at_ns: int  # ROS time; 0 where the clock had not started
+    count: int
 
 
 class Arrivals:
@@ -15,24 +29,29 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._behind_ns: dict[str, int] = {}
-        self._refused: dict[str, Rejection] = {}
+        self._refusals: dict[str, _Refusals] = {}
 
     def taken(self, source: str, stamp_ns: int, now_ns: int) -> None:
         """A message was taken in at ROS time `now_ns`; 0 where the clock has not started."""
-        self._refused.pop(source, None)
+        self._refusals.pop(source, None)
         self._behind_ns[source] = now_ns - stamp_ns if now_ns else 0
 
-    def refused(self, source: str, why: Rejection) -> None:
-        """A message was refused for its stamp."""
-        self._refused[source] = why
+    def refused(self, source: str, why: Rejection, now_ns: int) -> None:
+        """A message was refused at ROS time `now_ns`, for its stamp or for what it holds."""
+        before = self._refusals.get(source)
+        self._refusals[source] = _Refusals(why, now_ns, before.count + 1 if before else 1)
 
-    def fault(self, source: str) -> Rejection | None:
-        """What is wrong with the stamps of a source, where they are what is wrong with it.
+    def fault(self, source: str, now_ns: int, known: bool) -> Rejection | None:
+        """What is wrong with a source's messages, where that is what is wrong with it.
 
-        Told from the arrival, not from the age: a camera that died ages too, and is no clock.
+        `known` says whether any was ever taken. A clock is judged from the arrival, not from the
+        age: a camera that died ages too, and is no clock.
         """
-        if source in self._refused:
-            return self._refused[source]
+        refusals = self._refusals.get(source)
+        if refusals is not None and (
+            not known or (refusals.count >= REPEATED and abs(now_ns - refusals.at_ns) <= RECENT_NS)
+        ):
+            return refusals.why
         behind_ns = self._behind_ns.get(source, 0)
         if behind_ns <= CLOCK_MISMATCH_NS:
             return None
@@ -97,14 +116,14 @@ def name_laggard(
     absent = [name for name, stamp in newest_ns.items() if stamp is None]
     if absent:
         detail = _listing("no message yet from", absent)
-        return arrivals.fault(absent[0]) or _missing(absent[0], detail=detail)
+        return arrivals.fault(absent[0], now_ns, known=False) or _missing(absent[0], detail=detail)
     known = {name: stamp for name, stamp in newest_ns.items() if stamp is not None}
     late = sorted(name for name, stamp in known.items() if stamp < needed_ns[name])
     if not late:
         return None
     worst = min(late, key=lambda name: known[name])
     age_ms = (now_ns - known[worst]) / NS_PER_MS
-    return arrivals.fault(worst) or _missing(
+    return arrivals.fault(worst, now_ns, known=True) or _missing(
         worst, age_ms, limit_ns / NS_PER_MS, _listing("late:", late)
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,17 @@ class Manifest:
     takes_navigation: bool
     options: Mapping[str, Any]  # the backend's own
     path: Path  # relative file names in `options` start from its folder
+    takes_questions: bool = False
+    note: str = ""  # what every user of its plans should know, such as "weights are random"
+
+    def with_options(self, overrides: Mapping[str, Any]) -> Manifest:
+        """The same model with some of its options set to other values."""
+        return replace(self, options={**self.options, **overrides})
+
+    def introduction(self) -> str:
+        """One line for whoever loads it: name, licence and note."""
+        note = f"; note: {self.note}" if self.note else ""
+        return f"model {self.name}, licence {self.licence}{note}"
 
 
 def load_manifest(model: str) -> Manifest:
@@ -82,15 +93,27 @@ def load_manifest(model: str) -> Manifest:
     options = content.get("options") or {}
     if not isinstance(options, dict):
         raise ModelError(f"{path}: `options` wants a mapping, got {options!r}")
+    note = content.get("note") or ""
+    if not isinstance(note, str):
+        raise ModelError(f"{path}: `note` wants a text, got {note!r}")
     return Manifest(
         name=str(content["name"]),
         backend=str(content["backend"]),
         licence=str(content["licence"]),
         cameras=_cameras(content["cameras"], path),
-        takes_navigation=bool(content.get("takes_navigation", False)),
+        takes_navigation=_flag(content, "takes_navigation", path),
         options=options,
         path=path,
+        takes_questions=_flag(content, "takes_questions", path),
+        note=" ".join(note.split()),
     )
+
+
+def _flag(content: Mapping[str, Any], name: str, path: Path) -> bool:
+    value = content.get(name, False)
+    if not isinstance(value, bool):
+        raise ModelError(f"{path}: `{name}` wants true or false, got {value!r}")
+    return value
 
 
 def _cameras(entry: Any, path: Path) -> CameraRequirement:

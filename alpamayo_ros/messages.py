@@ -49,6 +49,7 @@ class StatusContext:
     ticks_rejected: int = 0
     samples_dropped: int = 0
     navigation: str = ""
+    notice: str = ""  # for `detail`: what is wrong although the tick was planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,8 @@ def trajectory(make: Make, plan: Plan, frame: PathFrame, sequence: int) -> Any:
 
 
 def candidates(make: Make, plan: Plan, frame: PathFrame) -> Any:
-    """CandidateTrajectories: every sampled trajectory, the chosen one marked."""
+    """CandidateTrajectories: every sampled trajectory, one of them marked as the chosen one."""
+    chosen = _chosen(plan)
     return make(
         "alpamayo_ros/msg/CandidateTrajectories",
         header=header(make, plan.t0_ns, frame.frame_id),
@@ -162,11 +164,20 @@ def candidates(make: Make, plan: Plan, frame: PathFrame) -> Any:
             make(
                 "alpamayo_ros/msg/CandidateTrajectory",
                 poses=poses(make, xyz, rot, frame),
-                chosen=bool(np.array_equal(xyz, plan.xyz_in_rig_t0)),
+                chosen=index == chosen,
             )
-            for xyz, rot in zip(plan.candidates_xyz_in_rig_t0, plan.candidates_rot_in_rig_t0)
+            for index, (xyz, rot) in enumerate(
+                zip(plan.candidates_xyz_in_rig_t0, plan.candidates_rot_in_rig_t0)
+            )
         ],
     )
+
+
+def _chosen(plan: Plan) -> int:
+    """Which candidate the plan is: the nearest to it, and the first of equal ones."""
+    xyz = np.abs(plan.candidates_xyz_in_rig_t0 - plan.xyz_in_rig_t0).max(axis=(1, 2))
+    rot = np.abs(plan.candidates_rot_in_rig_t0 - plan.rot_in_rig_t0).max(axis=(1, 2, 3))
+    return int(np.lexsort((rot, xyz))[0]) if len(xyz) else -1
 
 
 def reasoning(make: Make, plan: Plan) -> Any:
@@ -175,7 +186,7 @@ def reasoning(make: Make, plan: Plan) -> Any:
 
 
 def reasoning_trace(make: Make, plan: Plan, frame: PathFrame) -> Any:
-    """ReasoningTrace: the text, who wrote it, and the decisions."""
+    """ReasoningTrace: the text, who wrote it, the decisions and their causes."""
     return make(
         "alpamayo_ros/msg/ReasoningTrace",
         header=header(make, plan.t0_ns, frame.frame_id),
@@ -183,6 +194,10 @@ def reasoning_trace(make: Make, plan: Plan, frame: PathFrame) -> Any:
         source=plan.reasoning_source.value,
         longitudinal_decision=plan.decisions.longitudinal,
         lateral_decision=plan.decisions.lateral,
+        critical_components=[
+            make("alpamayo_ros/msg/CriticalComponent", category=part.category, text=part.text)
+            for part in plan.critical_components
+        ],
     )
 
 
@@ -230,7 +245,7 @@ def rejected_status(
         value=float(rejection.value),
         limit=float(rejection.limit),
         unit=rejection.unit,
-        detail=str(rejection),
+        detail="; ".join(filter(None, (str(rejection), context.notice))),
         model=model,
         model_licence=licence,
     )
@@ -250,7 +265,7 @@ def _status_fields(make: Make, context: StatusContext, due_ns: int) -> dict[str,
         "value": nan,
         "limit": nan,
         "unit": "",
-        "detail": "",
+        "detail": context.notice,
         "model": "",
         "model_licence": "",
         "latency_ms": nan,

@@ -1,4 +1,4 @@
-"""The planner's parameters: names, defaults, ranges, meaning. One table for node, replay, README.
+"""Settings from the planner's parameters (parameter_table.py), checked and in the code's units.
 
 `settings_from` checks values as a whole and reports every problem at once, since at the vehicle
 each round of "fix one, restart, read the next" costs minutes.
@@ -6,7 +6,6 @@ each round of "fix one, restart, read the next" costs minutes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,103 +15,10 @@ import yaml
 
 from alpamayo_ros import geometry
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.images import FIT_POLICIES
+from alpamayo_ros.parameter_table import BY_NAME, MAX_OFFSET_MS, PARAMETERS, check_value
 from alpamayo_ros.pipeline import PipelineSettings
 from alpamayo_ros.sampling import SamplingLimits
-from alpamayo_ros.types import CAMERA_NAMES, DEFAULT_CAMERAS, NS_PER_MS, Pose3
-
-MAX_OFFSET_MS = 60_000.0  # a clock on TAI is 37 s ahead of UTC
-
-Value = bool | int | float | str | list[str] | list[float]
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One parameter of the planner node."""
-
-    name: str
-    default: Value
-    meaning: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-
-def _ms(name: str, default: float, meaning: str, maximum: float, minimum: float = 0.0) -> Parameter:
-    return Parameter(name, default, meaning, minimum, maximum)
-
-
-PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("model", "kinematic", "model: a name in models/ or the path of a manifest"),
-    Parameter("backend", "", "runtime of the model; empty: as its manifest says"),
-    Parameter("camera_names", list(DEFAULT_CAMERAS), "which of the model's cameras there are"),
-    Parameter(
-        "camera_topics",
-        [f"/camera/{name}/image/compressed" for name in DEFAULT_CAMERAS],
-        "their topics, in the same order",
-    ),
-    Parameter(
-        "image_transports",
-        ["auto"],
-        "auto, raw or compressed: one for all cameras or one each; auto goes by the topic's type",
-    ),
-    Parameter(
-        "camera_stamp_offsets_ms", [0.0], "added to each camera's stamps; one for all or each"
-    ),
-    Parameter("odometry_topic", "/odom", "nav_msgs/Odometry"),
-    Parameter(
-        "odometry_stamp_offset_ms",
-        0.0,
-        "added to odometry's stamps",
-        -MAX_OFFSET_MS,
-        MAX_OFFSET_MS,
-    ),
-    Parameter(
-        "rig_frame", "base_link", "the rear axle's centre on the ground, x forward (REP 103)"
-    ),
-    Parameter(
-        "odometry_child_from_rig",
-        [],
-        "the rig in odometry's child frame: x, y, z (m), qx, qy, qz, qw; empty: from /tf_static",
-    ),
-    Parameter(
-        "path_frame",
-        "odometry",
-        "frame of the published path: odometry (right even when late) or base (the rig at t0)",
-        choices=("odometry", "base"),
-    ),
-    Parameter(
-        "resize_policy",
-        "crop",
-        "images of another shape than the model's: crop, letterbox or stretch",
-        choices=FIT_POLICIES,
-    ),
-    _ms("frame_tolerance_ms", 50.0, "a frame from its grid time t0 - k * 100 ms", 100.0, 1.0),
-    _ms("camera_skew_ms", 50.0, "the frames of one instant from each other", 200.0, 1.0),
-    _ms("odometry_gap_ms", 150.0, "neighbouring poses that are interpolated between", 1000.0, 1.0),
-    _ms("extrapolation_ms", 50.0, "odometry carried forward to t0 at most", 200.0),
-    _ms(
-        "odometry_wait_ms", 100.0, "after due: odometry is extrapolated instead of awaited", 1000.0
-    ),
-    _ms(
-        "tick_deadline_ms", 150.0, "after due: the tick is refused, the laggard named", 2000.0, 10.0
-    ),
-    _ms("future_tolerance_ms", 100.0, "a stamp ahead of the clock", 10000.0),
-    _ms(
-        "transport_slack_ms", 250.0, "frames are kept this long beyond what a sample spans", 5000.0
-    ),
-    Parameter("decode_threads", 2, "threads that decode images", 1, 16),
-    Parameter("navigation_timeout_s", 60.0, "navigation text is forgotten after", 0.1, 86400.0),
-    Parameter(
-        "configure_odometry_wait_s",
-        1.0,
-        "how long configure waits for a first odometry to check its frame",
-        0.0,
-        60.0,
-    ),
-    Parameter("autostart", False, "configure and activate without being asked"),
-)
-BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+from alpamayo_ros.types import CAMERA_NAMES, NS_PER_MS, Pose3
 
 
 class SettingsError(UserError):
@@ -135,6 +41,8 @@ class PlannerSettings:
 
     model: str
     backend: str
+    model_options: Mapping[str, Any]
+    chain_of_causation: str
     cameras: tuple[CameraInput, ...]
     odometry_topic: str
     odometry_stamp_offset_ns: int
@@ -144,42 +52,11 @@ class PlannerSettings:
     resize_policy: str
     decode_threads: int
     navigation_timeout_s: float
+    navigation_max_length: int
+    ask_timeout_s: float
     configure_odometry_wait_s: float
     autostart: bool
     pipeline: PipelineSettings
-
-
-def check_value(parameter: Parameter, value: Any) -> str | None:
-    """What is wrong with one value by itself, or None."""
-    default = parameter.default
-    if isinstance(default, list):
-        kind = float if parameter.name.endswith(("_ms", "_from_rig")) else str
-        if not isinstance(value, (list, tuple)) or not all(_is(kind, item) for item in value):
-            what = "numbers" if kind is float else "strings"
-            return f"{parameter.name} is {value!r}, wanted a list of {what}"
-        if kind is float and not all(math.isfinite(item) for item in value):
-            return f"{parameter.name} is {value!r}, wanted finite numbers"
-        return None
-    if not _is(type(default), value):
-        return f"{parameter.name} is {value!r}, wanted {_KINDS[type(default)]}"
-    if parameter.choices and value not in parameter.choices:
-        return f"{parameter.name} is {value!r}, wanted one of {', '.join(parameter.choices)}"
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        low, high = parameter.minimum, parameter.maximum
-        if not math.isfinite(value) or (low is not None and not low <= value <= (high or value)):
-            return f"{parameter.name} is {value!r}, wanted {low:g} to {high:g}"
-    return None
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-
-
-def _is(kind: type, value: Any) -> bool:
-    if kind is float:  # a YAML "50" is as good as "50.0"
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
 
 
 def settings_from(values: Mapping[str, Any]) -> PlannerSettings:
@@ -227,6 +104,11 @@ def _check_together(v: Mapping[str, Any]) -> list[str]:
     for transport in v["image_transports"]:
         if transport not in ("auto", "raw", "compressed"):
             problems.append(f"image_transports has {transport!r}, wanted auto, raw or compressed")
+    for entry in v["model_options"]:
+        try:
+            _option(entry)
+        except ValueError as error:
+            problems.append(f"model_options has {entry!r}: {error}")
     if not v["odometry_topic"]:
         problems.append("odometry_topic is empty")
     if not v["rig_frame"]:
@@ -253,6 +135,8 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
     return PlannerSettings(
         model=v["model"],
         backend=v["backend"],
+        model_options=dict(map(_option, v["model_options"])),
+        chain_of_causation=v["chain_of_causation"],
         cameras=tuple(
             CameraInput(name, topic, transport, _ns(stamp_offset))
             for name, topic, transport, stamp_offset in zip(
@@ -269,6 +153,8 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
         resize_policy=v["resize_policy"],
         decode_threads=int(v["decode_threads"]),
         navigation_timeout_s=float(v["navigation_timeout_s"]),
+        navigation_max_length=int(v["navigation_max_length"]),
+        ask_timeout_s=float(v["ask_timeout_s"]),
         configure_odometry_wait_s=float(v["configure_odometry_wait_s"]),
         autostart=v["autostart"],
         pipeline=PipelineSettings(
@@ -285,6 +171,18 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
             transport_slack_ns=_ns(v["transport_slack_ms"]),
         ),
     )
+
+
+def _option(entry: str) -> tuple[str, Any]:
+    """`key=value` of model_options. Raises ValueError."""
+    key, equals, text = entry.partition("=")
+    key = key.strip()
+    if not (key and equals):
+        raise ValueError("wanted key=value")
+    try:
+        return key, yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
+        raise ValueError(f"the value is not YAML ({' '.join(str(error).split())})") from error
 
 
 def _each(entries: Sequence[Any], count: int) -> list[Any]:

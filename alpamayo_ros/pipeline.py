@@ -72,8 +72,7 @@ class Pipeline:
             refused = self._check_stamp(slot.camera, slot.stamp_ns, buffer.newest_ns, now_ns)
             if refused is not None:
                 return refused
-            added = buffer.add(slot)
-            return None if added else out_of_order(slot.camera, slot.stamp_ns, buffer.newest_ns)
+            return self._added(buffer.add(slot), slot.camera, slot.stamp_ns, now_ns)
 
     def add_pose(self, pose: EgoPose, now_ns: int) -> Rejection | None:
         """Take in an ego pose, or say why not.
@@ -88,13 +87,17 @@ class Pipeline:
             newest = self.poses.newest
             if newest is not None and _is_elsewhere(newest, pose):
                 self.poses.clear()
-            added = self.poses.add(pose)
-            return None if added else out_of_order("odometry", pose.stamp_ns, self.poses.newest_ns)
+            return self._added(self.poses.add(pose), "odometry", pose.stamp_ns, now_ns)
 
     def discard(self, slot: FrameSlot) -> None:
         """Forget a frame whose pixels proved unreadable."""
         with self._lock:
             self.frames[slot.camera].discard(slot.stamp_ns)
+
+    def refused(self, source: str, why: Rejection, now_ns: int) -> None:
+        """A message of a source came to nothing before its stamp was looked at."""
+        with self._lock:
+            self._arrivals.refused(source, why, now_ns)
 
     def clock_jumped(self, now_ns: int, by_ns: int) -> None:
         """The clock itself leapt: what is buffered belongs to another time."""
@@ -256,9 +259,8 @@ class Pipeline:
         tolerance_ns = self.settings.future_tolerance_ns
         refused = check_against_clock(source, stamp_ns, newest_ns, now_ns, tolerance_ns)
         if refused is not None:
-            self._arrivals.refused(source, refused)
+            self._arrivals.refused(source, refused, now_ns)
             return refused
-        self._arrivals.taken(source, stamp_ns, now_ns)
         if newest_ns is None:
             return None
         if stamp_ns < newest_ns - BACKWARD_JUMP_NS:
@@ -270,6 +272,15 @@ class Pipeline:
             else:
                 self._restart(now_ns or stamp_ns, stamp_ns - newest_ns, source)
         return None
+
+    def _added(self, added: bool, source: str, stamp_ns: int, now_ns: int) -> Rejection | None:
+        """Note what became of a message; why its buffer did not take it, where it did not."""
+        if added:
+            self._arrivals.taken(source, stamp_ns, now_ns)
+            return None
+        why = out_of_order(source, stamp_ns, self._buffer(source).newest_ns)
+        self._arrivals.refused(source, why, now_ns)
+        return why
 
     def _restart(self, now_ns: int, by_ns: int, source: str) -> None:
         """Clear what belongs to the time before a jump, and say so where ticks are running."""

@@ -182,6 +182,24 @@ class Decisions:
     lateral: str
 
 
+@dataclass(frozen=True, slots=True)
+class CriticalComponent:
+    """Something that a reasoning names as a cause: its category and the words used for it."""
+
+    category: str  # a key of the critical components in `config/chain_of_causation.yaml`
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model says to a question about one instant."""
+
+    t0_ns: int
+    text: str
+    model: str  # the manifest's name
+    stage_ms: Mapping[str, float]
+
+
 def _no_timings() -> Mapping[str, float]:
     return MappingProxyType({})
 
@@ -202,6 +220,7 @@ class Plan:
     decisions: Decisions
     model: str  # the manifest's name
     source: str = "planner"  # "planner", later "fallback"
+    critical_components: tuple[CriticalComponent, ...] = ()
     stage_ms: Mapping[str, float] = field(default_factory=_no_timings)
 
     def __post_init__(self) -> None:
@@ -233,3 +252,5 @@ class Plan:
 
 # Pixels of a frame, made when first asked for. Raises ImageError.
 ImageLoader = Callable[[], NDArray[np.uint8]]
+# (H, W, 3) uint8 RGB to (height, width, 3): resize(rgb, width, height).
+Resize = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]

@@ -1,13 +1,20 @@
-"""Selections to plans, off the callback path: one at a time, the newest first, the rest dropped."""
+"""Selections to plans, off the callback path: one at a time, the newest first, the rest dropped.
+
+Between plans the same thread answers questions, step by step: a model serves one caller at a time.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from alpamayo_ros.backends.base import PlannerBackend, timed_plan
+from alpamayo_ros.model_text import TextRefused
+from alpamayo_ros.questions import BUSY, AskResult, Question, check_question
 from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
 from alpamayo_ros.types import Plan, PlannerSample, Rejection, RejectionReason
 
@@ -58,13 +65,29 @@ def _failed(selection: Selection, error: Exception) -> Rejection:
     )
 
 
-class InferenceWorker:
-    """A thread with one slot. `on_done` is called on it: hand over to the executor there."""
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
-    def __init__(self, backend: PlannerBackend, on_done: Callable[[Outcome], None]) -> None:
+
+class InferenceWorker:
+    """A thread with one slot for a selection, and one for a question, which always comes second.
+
+    `on_done` is called on the thread: hand over to the executor there. What it raises goes to
+    `on_fault` as a text, and the thread goes on.
+    """
+
+    def __init__(
+        self,
+        backend: PlannerBackend,
+        on_done: Callable[[Outcome], None],
+        on_fault: Callable[[str], None] = _to_stderr,
+    ) -> None:
         self._backend = backend
-        self._on_done = on_done
+        self._on_done, self._on_fault = on_done, on_fault
         self._waiting: Selection | None = None
+        self._question: Question | None = None
+        self._newest: PlannerSample | None = None  # the last sample that was complete
+        self._epoch = 0  # rises with each `clear`: samples from before are of another time
         self._closed = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="planner", daemon=True)
@@ -77,26 +100,77 @@ class InferenceWorker:
             self._wake.notify()
         return dropped
 
-    def clear(self) -> None:
-        """Forget what waits; what runs goes on, and its outcome is still handed over."""
+    def ask(self, question: str, timeout_s: float) -> AskResult:
+        """Ask of the newest sample, and wait. From any thread but the worker's own.
+
+        Steps are taken while no selection waits; one question at a time, a second is refused as
+        busy at once. An answer that takes longer than `timeout_s` is given up.
+        """
+        try:
+            asked = Question(check_question(question))
+        except TextRefused as error:
+            return AskResult(None, str(error))
         with self._wake:
-            self._waiting = None
+            if self._closed:
+                return AskResult(None, "the planner is shutting down")
+            if self._question is not None:
+                return AskResult(None, BUSY)
+            self._question = asked
+            self._wake.notify()
+        result = asked.wait(timeout_s)
+        with self._wake:
+            self._wake.notify()  # where it was given up, the thread has it to clear away
+        return result
+
+    def clear(self, reason: str = "the planner was stopped") -> None:
+        """Forget what waits and what was seen, and fail the question under way for `reason`.
+
+        The plan in the making goes on, and its outcome is still handed over.
+        """
+        with self._wake:
+            self._forget(reason)
+            self._wake.notify()
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Stop after the plan in progress; False where that took longer than `timeout_s`."""
+        """Stop after the plan or step in progress; False where it took longer than `timeout_s`."""
         with self._wake:
-            self._closed, self._waiting = True, None
+            self._closed = True
+            self._forget("the planner is shutting down")
             self._wake.notify()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def _forget(self, reason: str) -> None:
+        self._waiting = self._newest = None
+        self._epoch += 1
+        if self._question is not None:
+            self._question.fail(reason)
+
     def _loop(self) -> None:
         while True:
             with self._wake:
-                while self._waiting is None and not self._closed:
+                while self._waiting is None and self._question is None and not self._closed:
                     self._wake.wait()
-                if self._closed:
-                    return
                 selection, self._waiting = self._waiting, None
-            assert selection is not None
-            self._on_done(run(self._backend, selection))
+                question, newest = self._question, self._newest
+                epoch, closed = self._epoch, self._closed
+            if question is not None and question.done:
+                question.close()
+                with self._wake:
+                    self._question = None
+            elif closed:
+                return
+            elif question is not None and selection is None:
+                question.step(self._backend, newest)
+            if selection is not None:
+                self._plan(selection, epoch)
+
+    def _plan(self, selection: Selection, epoch: int) -> None:
+        outcome = run(self._backend, selection)
+        with self._wake:
+            if outcome.sample is not None and epoch == self._epoch:
+                self._newest = outcome.sample
+        try:
+            self._on_done(outcome)
+        except Exception:  # the next plan may go well, and without the thread there is none
+            self._on_fault(f"a plan was not handed over:\n{traceback.format_exc()}")

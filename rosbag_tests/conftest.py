@@ -48,7 +48,13 @@ def kitti06() -> Path:
 def manifest(tmp_path: Path) -> Callable[..., str]:
     """Writes the manifest of a backend of planner_with_test_backends.py, and gives its path."""
 
-    def write(takes_navigation: bool = False, maximum: int = 7, **options: Any) -> str:
+    def write(
+        takes_navigation: bool = False,
+        maximum: int = 7,
+        takes_questions: bool = False,
+        note: str = "",
+        **options: Any,
+    ) -> str:
         path = tmp_path / "model.yaml"
         content = {
             "name": "test_model",
@@ -56,6 +62,8 @@ def manifest(tmp_path: Path) -> Callable[..., str]:
             "licence": "Apache-2.0",
             "cameras": {"minimum": 1, "maximum": maximum},
             "takes_navigation": takes_navigation,
+            "takes_questions": takes_questions,
+            "note": note,
             "options": options,
         }
         path.write_text(yaml.safe_dump(content))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,6 +88,7 @@ class Drive:
         child_frame: str = "base_link",
         lever_m: float = 0.0,
         raw: bool = False,
+        cameras: Sequence[str] = DEFAULT_CAMERAS,
     ) -> None:
         self.motion = Motion(speed_mps, yaw_rate_rps, lever_m)
         self.cut: set[str] = set()  # cameras that are dead; "odometry" too
@@ -100,6 +101,7 @@ class Drive:
         self._images = {
             name: node.create_publisher(type(self._still), topic, qos)
             for name, topic in zip(DEFAULT_CAMERAS, camera_topics(raw))
+            if name in cameras
         }
         self._odometry = node.create_publisher(Odometry, "/odom", topics.reliable_qos())
         self._static = node.create_publisher(TFMessage, "/tf_static", topics.reliable_qos(True))

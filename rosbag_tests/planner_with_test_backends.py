@@ -10,11 +10,12 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Generator
 
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.backends.registry import BACKENDS
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import Plan, PlannerSample
+from alpamayo_ros.types import Answer, Plan, PlannerSample
 
 
 class _TestBackend(KinematicBackend):
@@ -32,6 +33,16 @@ class _TestBackend(KinematicBackend):
         time.sleep(float(self.manifest.options.get("plan_s", 0.0)))
         plan = super().plan(sample)
         return dataclasses.replace(plan, reasoning=f"navigation={sample.navigation}")
+
+    def ask(self, sample: PlannerSample, question: str) -> Generator[None, None, Answer]:
+        """Repeats the question, after `ask_steps` of `ask_step_s` each."""
+        options = self.manifest.options
+        if options.get("ask_raises"):
+            raise ZeroDivisionError("a bug in an answer")
+        for _ in range(int(options.get("ask_steps", 0))):
+            time.sleep(float(options.get("ask_step_s", 0.0)))
+            yield
+        return Answer(sample.t0_ns, f"asked: {question}", self.manifest.name, {})
 
 
 BACKENDS["test"] = "planner_with_test_backends:_TestBackend"

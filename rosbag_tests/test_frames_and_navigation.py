@@ -112,6 +112,41 @@ def test_navigation_is_forgotten(bench: Bench, manifest: Callable[..., str]) -> 
         _wait_navigation(bench, "")
 
 
+def test_navigation_that_is_refused(bench: Bench, manifest: Callable[..., str]) -> None:
+    """Too long, with control markup, with a control character: none is in force then, and status,
+    /diagnostics and the log say why; the next good text, its newlines made spaces, is."""
+    publisher = bench.node.create_publisher(String, "/planner/navigation", topics.reliable_qos())
+    drive = Drive(bench.node)
+    model = manifest(takes_navigation=True)
+    _first_path(bench, drive, SCRIPT, model=model, navigation_max_length=20)
+    bench.wait(publisher.get_subscription_count, START_S, "subscription")
+    for text, said in (
+        ("x" * 21, "navigation text of 21 characters, at most 20"),
+        ("left<|im_end|>", "control markup '<|'"),
+        ("left <i3>", "control markup '<i3>'"),
+        ("left\x07", "control character"),
+    ):
+        publisher.publish(String(data="turn\nleft"))
+        _wait_navigation(bench, "turn left")
+        assert bench.statuses[-1].detail == ""
+        publisher.publish(String(data=text))
+        _wait_navigation(bench, "")
+        assert said in bench.statuses[-1].detail
+        assert bench.statuses[-1].outcome == bench.statuses[-1].PLANNED
+        entry = bench.wait(
+            lambda said=said: (s := bench.diagnostic(": navigation")) and said in s.message and s,
+            5.0,
+            "refusal in /diagnostics",
+        )
+        values = {pair.key: pair.value for pair in entry.values}
+        assert values["text"] == "" and said in values["last_refusal"]
+    assert "no navigation is in force: navigation text of 21" in bench.processes[0].output
+    publisher.publish(String(data="turn right"))
+    bench.wait(
+        lambda: (s := bench.diagnostic(": navigation")) and s.values[0].value, 5.0, "it is over"
+    )
+
+
 def test_navigation_is_kept_from_a_model_that_takes_none(
     bench: Bench, manifest: Callable[..., str]
 ) -> None:

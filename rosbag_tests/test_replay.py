@@ -9,10 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from alpamayo_ros import cli
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.odometry import stamp_ns
+from alpamayo_ros.resources import resource
 
 HORIZONS = ["1", "2", "4", "6.4"]
 TICK_NS = 100_000_000
@@ -65,6 +67,35 @@ def test_messages_are_those_of_the_node(generated_bag: Path, tmp_path: Path) -> 
         assert path.poses[0].pose.position.x == trajectory.points[1].pose.position.x
     assert [t.sequence for t in trajectories] == list(range(1, len(trajectories) + 1))
     assert {trace.source for trace in published(tmp_path, "reasoning_trace")} == {"trajectory"}
+
+
+def test_options_and_note_of_a_model(
+    generated_bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--option` overrides the manifest's and the file's; the manifest's note is told at load and
+    in both reports. One trajectory is one candidate, and it is the chosen one."""
+    shipped = resource("models", "kinematic.yaml").read_text()
+    model, params = tmp_path / "mine.yaml", tmp_path / "params.yaml"
+    model.write_text(shipped + "note: only an example\n")
+    options = ["max_curvature_1pm=0.1", "turn_time_constant_s=2"]
+    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"model_options": options}}}))
+    report = replayed(
+        generated_bag,
+        tmp_path / "out",
+        *("--model", str(model), "--params", str(params), "--option", "max_curvature_1pm=0.001"),
+    )
+    assert report["model_note"] == "only an example"
+    told = capsys.readouterr()
+    assert "note: only an example" in told.out
+    assert "loaded model kinematic, licence Apache-2.0; note: only an example" in told.err
+    trajectories = published(tmp_path / "out", "trajectory")
+    curvatures = [abs(p.curvature_1pm) for message in trajectories for p in message.points]
+    assert max(curvatures) <= 0.001 + 1e-12
+    for message in published(tmp_path / "out", "candidates"):
+        assert [candidate.chosen for candidate in message.candidates] == [True]
+    assert {len(t.critical_components) for t in published(tmp_path / "out", "reasoning_trace")} == {
+        0
+    }
 
 
 def test_plans_start_at_the_vehicle(generated_bag: Path, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settings.mkdir(parents=True)
     (settings / "requirements.txt").write_text("numpy")
     (settings / "requirements-dev.txt").write_text("pytest")
+    (settings / "requirements-model.txt").write_text("torch")
     for major, minor in checks.SUPPORTED:
         (settings / f"constraints-py{major}{minor}.txt").write_text("numpy==2.0")
     return tmp_path
@@ -130,11 +131,12 @@ def pending(root: Path, dev: bool = True) -> list[str]:
 
 
 class TestPending:
-    everything = ("venv", "packages", "repair", "entry_points", "build", "packages_dev")
+    for_use = ("venv", "packages", "repair", "entry_points", "build")
+    everything = (*for_use, "packages_dev", "packages_model")
 
     def test_a_fresh_clone_needs_everything_and_then_nothing(self, checkout: Path) -> None:
         assert tuple(pending(checkout)) == self.everything
-        assert tuple(pending(checkout, dev=False)) == self.everything[:-1]
+        assert tuple(pending(checkout, dev=False)) == self.for_use
         finish_all(checkout)
         assert pending(checkout) == []
 
@@ -145,6 +147,7 @@ class TestPending:
             ("alpamayo_ros/new.py", "x = 2", ["build"]),
             ("msg/A.msg", "int64 a", ["build"]),
             ("config/plain_ros/requirements-dev.txt", "mypy", ["packages_dev"]),
+            ("config/plain_ros/requirements-model.txt", "onnx", ["packages_model"]),
             ("config/plain_ros/requirements.txt", "cmake", ["packages", "repair", "build"]),
         ],
     )
@@ -159,7 +162,13 @@ class TestPending:
         finish_all(checkout)
         for file in checkout.glob("config/plain_ros/constraints-*"):
             file.write_text("numpy==2.1")
-        assert pending(checkout) == ["packages", "repair", "build", "packages_dev"]
+        assert pending(checkout) == [
+            "packages",
+            "repair",
+            "build",
+            "packages_dev",
+            "packages_model",
+        ]
 
     def test_a_killed_installation_starts_over(self, checkout: Path) -> None:
         """pip takes the package that it was unpacking for an installed one."""

@@ -11,7 +11,7 @@ import pytest
 
 from alpamayo_ros import cli
 from alpamayo_ros.commands.parameters import markdown_table
-from alpamayo_ros.parameters import PARAMETERS
+from alpamayo_ros.parameter_table import PARAMETERS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

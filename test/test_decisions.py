@@ -1,4 +1,4 @@
-"""What is said of a trajectory: the decision sets, and one sentence."""
+"""What is said of a trajectory: its decisions, and one sentence."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpamayo_ros import decisions
-from alpamayo_ros.decisions import LATERAL, LONGITUDINAL, decisions_of, describe
+from alpamayo_ros.chain_of_causation import shipped_table
+from alpamayo_ros.decisions import decisions_of, describe
 
 
 def speeds(first: float, last: float) -> np.ndarray:
@@ -59,9 +59,10 @@ def test_what_is_said(
 
 @given(st.floats(-10, 40), st.floats(-10, 40), st.floats(-300, 300))
 def test_only_known_decisions(first: float, last: float, turn: float) -> None:
-    """Of the sets, and the sentence stands still exactly where the decisions do."""
+    """Of the table, and the sentence stands still exactly where the decisions do."""
     named = decisions_of(speeds(first, last), headings(turn))
-    assert named.longitudinal in LONGITUDINAL and named.lateral in LATERAL
+    table = shipped_table()
+    assert named.longitudinal in table.longitudinal and named.lateral in table.lateral
     still = describe(speeds(first, last), headings(turn)) == "Stand still."
     assert still == (named.longitudinal == named.lateral == "none")
 
@@ -70,11 +71,3 @@ def test_only_known_decisions(first: float, last: float, turn: float) -> None:
 def test_a_turn_is_more_than_thirty_degrees(turn: float) -> None:
     """To either side."""
     assert (decisions_of(speeds(8, 8), headings(turn)).lateral == "turn") == (abs(turn) > 30)
-
-
-def test_the_sets_have_no_doubles() -> None:
-    """And both end in "none", which stands for no decision."""
-    assert len(set(LONGITUDINAL)) == len(LONGITUDINAL) == 8
-    assert len(set(LATERAL)) == len(LATERAL) == 9
-    assert LONGITUDINAL[-1] == LATERAL[-1] == "none"
-    assert decisions.TURN_RAD == pytest.approx(np.pi / 6)

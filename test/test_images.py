@@ -306,6 +306,33 @@ def test_letterbox_bars_are_black_and_crop_has_none() -> None:
         to_model_size(rgb, "squeeze")
 
 
+def test_a_models_own_filter() -> None:
+    """Is given what is left after the cut, in one piece, and the size wanted; not called for an
+    image that has it; what it gives is checked."""
+    asked: list[tuple[tuple[int, ...], int, int]] = []
+
+    def grey(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
+        assert rgb.flags.c_contiguous
+        asked.append((rgb.shape, width, height))
+        return np.full((height, width, 3), 7, np.uint8)
+
+    rgb = scene(480, 640)
+    assert (to_model_size(rgb, "crop", grey) == 7).all()
+    framed = to_model_size(rgb, "letterbox", grey)
+    assert (framed[:, 100:400] == 7).all() and (framed[:, :70] == 0).all()
+    to_model_size(rgb, "stretch", grey)
+    assert asked == [
+        ((356, 640, 3), 576, 320),
+        ((480, 640, 3), 427, 320),
+        ((480, 640, 3), 576, 320),
+    ]
+    exact = scene(320, 576)
+    assert to_model_size(exact, "crop", grey) is exact
+    for wrong in (np.zeros((320, 576), np.uint8), np.zeros((320, 576, 3))):
+        with pytest.raises(ImageError, match="the model's filter gave"):
+            to_model_size(rgb, "crop", lambda image, width, height, wrong=wrong: wrong)
+
+
 @pytest.mark.skipif(not GOLDEN.is_file(), reason=f"no {GOLDEN}")
 def test_resize_against_the_reference() -> None:
     """1080p by area averaging beside the reference's antialiased bicubic, in grey levels.

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from alpamayo_ros import resources
+from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.backends.registry import BACKENDS, backend_for, create_backend
+from alpamayo_ros.chain_of_causation import TableError
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import CameraRequirement, load_manifest
 from alpamayo_ros.types import CAMERA_NAMES, DEFAULT_CAMERAS
@@ -40,7 +42,7 @@ def test_kinematic_loads_and_closes() -> None:
     """Through the registry, as the node does."""
     backend = create_backend("kinematic")
     backend.load()
-    backend.warm_up()
+    backend.warm_up(DEFAULT_CAMERAS)
     backend.close()
     assert backend.manifest.name == "kinematic"
 
@@ -51,6 +53,52 @@ def test_by_path(tmp_path: Path) -> None:
     assert (manifest.name, manifest.licence, manifest.takes_navigation) == ("mine", "MIT", False)
     assert manifest.cameras == CameraRequirement(1, 4, ("front_wide", "front_tele"))
     assert manifest.options == {} and manifest.path == tmp_path / "mine.yaml"
+
+
+def test_what_its_user_should_know(tmp_path: Path) -> None:
+    """Note and questions are optional; name, licence and note make one line."""
+    plain = load_manifest(written(tmp_path, GOOD))
+    assert (plain.note, plain.takes_questions) == ("", False)
+    assert plain.introduction() == "model mine, licence MIT"
+    more = "takes_questions: true\nnote: weights\n  are random\n"
+    noted = load_manifest(written(tmp_path, GOOD + more))
+    assert noted.takes_questions
+    assert noted.introduction() == "model mine, licence MIT; note: weights are random"
+
+
+def test_options_laid_over(tmp_path: Path) -> None:
+    """Overrides win one by one; the manifest itself stays as it was."""
+    manifest = load_manifest(written(tmp_path, GOOD + "options: {a: 1, b: {c: 2}}\n"))
+    changed = manifest.with_options({"b": 3, "d": None})
+    assert changed.options == {"a": 1, "b": 3, "d": None}
+    assert manifest.options == {"a": 1, "b": {"c": 2}}
+    backend = create_backend("kinematic", options={"max_acceleration_mps2": 0.5})
+    backend.load()
+    assert isinstance(backend, KinematicBackend) and backend.limits.max_acceleration_mps2 == 0.5
+    with pytest.raises(ModelError, match="unknown option speed"):
+        create_backend("kinematic", options={"speed": 1}).load()
+
+
+def test_the_users_table_reaches_backends_that_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an option, and only those; a table that cannot be used is refused for every backend."""
+    monkeypatch.setitem(BACKENDS, "reasoning", f"{__name__}:Reasoning")
+    table = tmp_path / "own.yaml"
+    table.write_text("lateral: {hop: [hop over]}")
+    reasoning = create_backend("kinematic", "reasoning", chain_of_causation=str(table))
+    assert reasoning.manifest.options["chain_of_causation"] == str(table)
+    assert "chain_of_causation" not in create_backend("kinematic", "reasoning").manifest.options
+    create_backend("kinematic", chain_of_causation=str(table)).load()
+    table.write_text("lateral: [hop over]")
+    with pytest.raises(TableError, match=str(table)):
+        create_backend("kinematic", chain_of_causation=str(table))
+
+
+class Reasoning(KinematicBackend):
+    """A backend that writes reasoning of its own."""
+
+    reads_reasoning = True
 
 
 @pytest.mark.parametrize("model", ("no_such_model", "", "models/none.yaml", "/nowhere/x.yml"))
@@ -78,6 +126,9 @@ def test_a_model_that_is_not_there(model: str) -> None:
         (GOOD.replace("{minimum: 1, maximum: 4, allowed: [front_wide, front_tele]}", "4"), "got 4"),
         (GOOD + "options: [1, 2]\n", "`options` wants a mapping"),
         (GOOD + "options: fast\n", "`options` wants a mapping"),
+        (GOOD + "note: [random]\n", "`note` wants a text"),
+        (GOOD + "takes_questions: sometimes\n", "`takes_questions` wants true or false"),
+        (GOOD + "takes_navigation: 'no'\n", "`takes_navigation` wants true or false"),
     ),
 )
 def test_a_manifest_that_is_wrong(content: str | bytes, said: str, tmp_path: Path) -> None:

@@ -13,9 +13,17 @@ from simulate import CIRCLE, Motion, ms, one_sample
 
 from alpamayo_ros import messages, resources
 from alpamayo_ros.backends.registry import create_backend
+from alpamayo_ros.chain_of_causation import shipped_table
 from alpamayo_ros.geometry import quaternion_to_rotation, yaw_to_rotation
 from alpamayo_ros.messages import PathFrame, SourceReport, StatusContext
-from alpamayo_ros.types import NS_PER_S, Plan, PlannerSample, Rejection, RejectionReason
+from alpamayo_ros.types import (
+    NS_PER_S,
+    CriticalComponent,
+    Plan,
+    PlannerSample,
+    Rejection,
+    RejectionReason,
+)
 
 SAMPLE = one_sample(Motion(yaw_rate_rps=0.2, yaw_rad=2.5))
 
@@ -148,6 +156,22 @@ def test_candidates() -> None:
     assert xyz(message.candidates[1].poses[9]) == xyz(path.poses[9].pose)
 
 
+def test_exactly_one_candidate_is_chosen() -> None:
+    """The first of equal ones; of equal positions the one whose rotations fit; the nearest where
+    none is equal; with 32 of them too."""
+    turned = np.stack([PLAN.rot_in_rig_t0 @ yaw_to_rotation(0.1), *[PLAN.rot_in_rig_t0] * 2])
+    same = np.stack([PLAN.xyz_in_rig_t0] * 3)
+    for xyz, rot, chosen in (
+        (same, np.stack([PLAN.rot_in_rig_t0] * 3), 0),
+        (same, turned, 1),
+        (same + [[[3.0, 0, 0]], [[2.0, 0, 0]], [[1.0, 0, 0]]], turned, 2),
+        (np.concatenate([same] * 11)[:32], np.concatenate([turned] * 11)[:32], 1),
+    ):
+        plan = replace(PLAN, candidates_xyz_in_rig_t0=xyz, candidates_rot_in_rig_t0=rot)
+        message = messages.candidates(make, plan, BASE)
+        assert [k for k, c in enumerate(message.candidates) if c.chosen] == [chosen]
+
+
 def test_quaternions_are_of_unit_length() -> None:
     """Also at half a turn from the odometry frame's axes, where a naive conversion divides by 0."""
     frame = PathFrame(
@@ -164,6 +188,24 @@ def test_reasoning() -> None:
     assert (trace.text, trace.source) == (PLAN.reasoning, "trajectory")
     assert trace.longitudinal_decision == PLAN.decisions.longitudinal
     assert ns(trace.header.stamp) == PLAN.t0_ns
+    assert trace.critical_components == []
+
+
+def test_critical_components() -> None:
+    """In the order of the text, each with its category."""
+    parts = (CriticalComponent("signals", "red light"), CriticalComponent("objects", "lead car"))
+    trace = messages.reasoning_trace(make, replace(PLAN, critical_components=parts), BASE)
+    assert [(part.category, part.text) for part in trace.critical_components] == [
+        ("signals", "red light"),
+        ("objects", "lead car"),
+    ]
+
+
+def test_the_categories_have_constants() -> None:
+    """Those of the shipped table, in CriticalComponent.msg."""
+    text = resources.resource("msg", "CriticalComponent.msg").read_text()
+    constants = tuple(re.findall(r"^string [A-Z_]+ = (\w+)$", text, re.MULTILINE))
+    assert constants == shipped_table().categories
 
 
 CONTEXT = StatusContext(
@@ -180,13 +222,16 @@ def test_the_status_of_a_plan() -> None:
     """Due, t0, age against the node's clock, stages and sources."""
     status = messages.planned_status(
         make, PLAN, SAMPLE, SAMPLE.t0_ns - ms(3), 7, "Apache-2.0", 4.5, 1.25,
-        {"decode": 2.0, "model": 1}, CONTEXT,
+        {"decode": 2.0, "vision": 3, "unicycle": 0.5, "model": 1}, CONTEXT,
     )  # fmt: skip
     assert (status.outcome, status.sequence, status.reason) == (0, 7, "")
     assert ns(status.t0) == SAMPLE.t0_ns and ns(status.due) == SAMPLE.t0_ns - ms(3)
     assert ns(status.header.stamp) == CONTEXT.now_ns and status.data_age_ms == 250.0
     assert (status.latency_ms, status.camera_skew_ms, status.extrapolated_ms) == (4.5, 1.25, 0.0)
-    assert [(s.stage, s.duration_ms) for s in status.stages] == [("decode", 2.0), ("model", 1.0)]
+    assert [(s.stage, s.duration_ms) for s in status.stages] == [
+        ("decode", 2.0), ("vision", 3.0), ("unicycle", 0.5), ("model", 1.0),
+    ]  # fmt: skip
+    assert status.detail == ""
     assert (status.plans_published, status.ticks_rejected, status.samples_dropped) == (3, 2, 1)
     assert (status.sources[0].name, status.sources[0].rejected) == ("front_wide", 2)
 
@@ -204,3 +249,15 @@ def test_the_status_of_a_rejection() -> None:
     bare = Rejection(RejectionReason.CLOCK_JUMP, "clock")
     status = messages.rejected_status(make, bare, "kinematic", "Apache-2.0", CONTEXT)
     assert status.detail == "clock_jump [clock]" and np.isnan(status.value)
+
+
+def test_a_notice_beside_the_tick() -> None:
+    """What is wrong although the tick was planned; after the reason where it was refused."""
+    context = replace(CONTEXT, notice="navigation text too long")
+    status = messages.planned_status(
+        make, PLAN, SAMPLE, SAMPLE.t0_ns, 7, "Apache-2.0", 4.5, 1.25, {}, context
+    )
+    assert status.detail == "navigation text too long"
+    bare = Rejection(RejectionReason.CLOCK_JUMP, "clock")
+    status = messages.rejected_status(make, bare, "kinematic", "Apache-2.0", context)
+    assert status.detail == "clock_jump [clock]; navigation text too long"

@@ -12,15 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpamayo_ros import resources
-from alpamayo_ros.parameters import (
-    BY_NAME,
-    PARAMETERS,
-    Parameter,
-    SettingsError,
-    check_value,
-    read_parameter_file,
-    settings_from,
-)
+from alpamayo_ros.parameter_table import BY_NAME, PARAMETERS, Parameter, check_value
+from alpamayo_ros.parameters import SettingsError, read_parameter_file, settings_from
 from alpamayo_ros.pipeline import PipelineSettings
 from alpamayo_ros.types import DEFAULT_CAMERAS
 
@@ -100,6 +93,11 @@ def test_ranges_are_inclusive(parameter: Parameter) -> None:
         ({"odometry_child_from_rig": [1.0, 2.0]}, "child_from_rig is [1.0, 2.0], wanted 7"),
         ({"odometry_child_from_rig": [0.0] * 7}, "a unit quaternion"),
         ({"odometry_child_from_rig": [math.nan, 0, 0, 0, 0, 0, 1]}, "wanted finite numbers"),
+        ({"model_options": ["seed"]}, "model_options has 'seed': wanted key=value"),
+        ({"model_options": ["a=1", " = 2"]}, "model_options has ' = 2': wanted key=value"),
+        ({"model_options": ["a=[1"]}, "model_options has 'a=[1': the value is not YAML"),
+        ({"model_options": ["a=" + "[" * 9999]}, "the value is not YAML"),
+        ({"model_options": ["a=2001-99-99"]}, "the value is not YAML"),
         ({"frame_tolerance": 50.0}, "frame_tolerance is no parameter of the planner"),
     ),
 )  # fmt: skip
@@ -147,7 +145,19 @@ def test_units_and_lists() -> None:
     assert not settings.path_in_odometry
 
 
-words = st.sampled_from(("", "base", "raw", "front_wide", "/odom", "nan", "50"))
+def test_model_options() -> None:
+    """Values as YAML has them, "=" in a value too; of a key given twice the last counts."""
+    given = ["seed=7", "dtype=bfloat16", "steps=[1, 2]", " a.b = {c: x=y}", "none=", "seed=8"]
+    assert settings_from({"model_options": given}).model_options == {
+        "seed": 8,
+        "dtype": "bfloat16",
+        "steps": [1, 2],
+        "a.b": {"c": "x=y"},
+        "none": None,
+    }
+
+
+words = st.sampled_from(("", "base", "raw", "front_wide", "/odom", "nan", "50", "a=&b [*b]"))
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | words,
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(words, inner, max_size=2),

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 
+from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.types import Plan, PlannerSample
+from alpamayo_ros.types import Answer, Plan, PlannerSample, Resize
 
 
 class PlannerBackend(abc.ABC):
     """One model on one runtime. `load` before `plan`; every method from one thread at a time."""
+
+    # The filter that the model was trained with; None: ours, see `images.to_model_size`. It is
+    # called from decoding threads.
+    resize: Resize | None = None
+    # Whether it reads a model's own reasoning by the table of parameter `chain_of_causation`: it is
+    # handed the table's path as an option of that name.
+    reads_reasoning = True
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -20,12 +28,19 @@ class PlannerBackend(abc.ABC):
     def load(self) -> None:
         """Read weights, build engines. Raises ModelError naming what is missing and the remedy."""
 
-    def warm_up(self) -> None:  # noqa: B027 (optional)
-        """Do now what would otherwise make the first plan late."""
+    def warm_up(self, cameras: Sequence[str]) -> None:  # noqa: B027 (optional)
+        """Do now, for these cameras, what would otherwise make the first plan late."""
 
     @abc.abstractmethod
     def plan(self, sample: PlannerSample) -> Plan:
         """Plan from one sample; `stage_ms` of the plan holds the backend's own stages."""
+
+    def ask(self, sample: PlannerSample, question: str) -> Generator[None, None, Answer]:
+        """Answer a question about one instant, in steps between which a plan may go first.
+
+        Raises ModelError where the model does not answer questions, or not this one.
+        """
+        raise ModelError(f"model {self.manifest.name} plans and does not answer questions")
 
     def close(self) -> None:  # noqa: B027 (optional)
         """Give back memory and devices."""

@@ -40,6 +40,7 @@ class KinematicLimits:
 class KinematicBackend(PlannerBackend):
     """Needs odometry alone; images pass by unseen."""
 
+    reads_reasoning = False
     limits = KinematicLimits()
 
     def load(self) -> None:

@@ -78,6 +78,7 @@ class Replay:
             self.result.context.child_from_rig,
             settings.resize_policy,
             decode_soon=lambda image: None,
+            resize=backend.resize,
         )
         self._pending: deque[tuple[int, Rejection]] = deque()  # log time, rejection
 

@@ -50,6 +50,7 @@ def report(result: ReplayResult, manifest: Manifest, bag: Path) -> dict[str, Any
         "bag": str(bag),
         "model": manifest.name,
         "model_licence": manifest.licence,
+        "model_note": manifest.note,
         "instants": len(result.plans) + len(result.rejections),
         "plans": len(result.plans),
         "fallback_plans": sum(plan.source == "fallback" for plan in result.plans),

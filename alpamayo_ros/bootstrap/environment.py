@@ -68,7 +68,7 @@ def set_up(dev: bool = False, quiet: bool = False, root: Path = ROOT) -> None:
 
 
 # pip takes a package that it was unpacking when it was killed for an installed one.
-PIP_STEPS = ("venv", "packages", "packages_dev", "compiler")
+PIP_STEPS = ("venv", "packages", "packages_dev", "packages_model", "compiler")
 
 
 class Environment:
@@ -105,6 +105,8 @@ class Environment:
         if dev:
             title = "tools for tests and lint"
             steps.append(self._pip_step("packages_dev", title, "requirements-dev.txt"))
+            title = "PyTorch, transformers and TensorRT for the model's tests"
+            steps.append(self._pip_step("packages_model", title, "requirements-model.txt"))
         if not self.remake:
             steps = [step for step in steps if not self.stamps.matches(step.name, step.key)]
         return self._with_compiler(steps)

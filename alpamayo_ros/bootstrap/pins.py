@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ def pin(root: Path) -> None:
     """Install what the requirements allow today, and write down what that was."""
     folder = root / "config" / "plain_ros"
     requirements = [folder / "requirements.txt", folder / "requirements-dev.txt"]
+    model = folder / "requirements-model.txt"
     target = folder / f"constraints-py{sys.version_info[0]}{sys.version_info[1]}.txt"
     with tempfile.TemporaryDirectory() as scratch:
         venv = Path(scratch) / "venv"
@@ -37,7 +39,29 @@ def pin(root: Path) -> None:
             capture_output=True,
             text=True,
         )
-    pins = sorted(line for line in listing.stdout.split() if not line.startswith("pip=="))
+        pins = {line for line in listing.stdout.split() if not line.startswith("pip==")}
+        pins |= resolved(venv, model, Path(scratch))
     head = "# Written by `python3 -m alpamayo_ros.bootstrap pin`; see requirements.txt.\n"
-    target.write_text(head + "\n".join(pins) + "\n", encoding="utf-8")
+    target.write_text(head + "\n".join(sorted(pins)) + "\n", encoding="utf-8")
     print(f"{len(pins)} versions in {target}")
+
+
+def resolved(venv: Path, requirements: Path, scratch: Path) -> set[str]:
+    """What pip would install on top, without the gigabytes that this takes.
+
+    torch names the exact versions of its CUDA libraries itself, and its CPU and CUDA builds differ
+    in the local part of their version alone: both are left out, so that either can be taken.
+    """
+    report = scratch / "report.json"
+    pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "--no-input", "install"]
+    subprocess.run(
+        [*pip, "-q", "--dry-run", "--report", report, "--prefer-binary", "-r", requirements],
+        env=commands.clean_environment(venv),
+        check=True,
+    )
+    found = set()
+    for entry in json.loads(report.read_text(encoding="utf-8"))["install"]:
+        name = entry["metadata"]["name"].lower().replace("_", "-")
+        if not name.startswith(("nvidia-", "cuda-", "triton")):
+            found.add(name + "==" + entry["metadata"]["version"].partition("+")[0])
+    return found

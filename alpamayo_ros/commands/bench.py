@@ -42,6 +42,15 @@ First in simulated time, which is exact; then a few loads through the real node.
 example:
   alpamayo bench ticks --no-ros --json ticks.json
 """
+_VLA = """Stages of one Alpamayo plan on random weights: no download, no recording, no ROS.
+
+A row for each number of samples with each length of reasoning. full is the released size (11.1 B
+parameters, made on the device: 22 GB there as bfloat16).
+
+examples:
+  alpamayo bench vla --size tiny --samples 1,6
+  alpamayo bench vla --size full --version 1.5 --device cuda --dtype bfloat16 --tokens 1,16,40
+"""
 _SECONDS = (1.0, 3600.0)
 
 
@@ -77,6 +86,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ticks.add_argument("--seconds", type=float, default=8.0,
                        help="measured time of each load of the real node (default 8)")  # fmt: skip
     ticks.add_argument("--no-ros", action="store_true", help="simulated time only")
+    _add_vla_arguments(action("vla", "stages of an Alpamayo plan", _VLA, _vla))
+
+
+def _add_vla_arguments(vla: argparse.ArgumentParser) -> None:
+    vla.set_defaults(seconds=_SECONDS[0])  # repeats are counted, not timed
+    vla.add_argument("--size", choices=("tiny", "small", "full"), default="tiny")
+    vla.add_argument("--version", choices=("r1", "1.5"), default="r1")
+    vla.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
+    vla.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    vla.add_argument("--samples", default="1", metavar="N,N",
+                     help="trajectories of one instant (default 1)")  # fmt: skip
+    vla.add_argument("--tokens", default="16", metavar="N,N",
+                     help="tokens of reasoning (default 16)")  # fmt: skip
+    vla.add_argument("--steps", type=int, default=10, help="of the flow (default 10)")
+    vla.add_argument("--repeats", type=int, default=10, help="plans a row (default 10)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -140,6 +164,29 @@ def _ticks(args: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     bars = [*simulated["bars"], *over_dds["bars"]]
     return {"simulated": simulated, "dds": over_dds, "bars": bars}
+
+
+def _vla(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.vla.libraries import require_transformers
+
+    require_transformers()
+    from alpamayo_ros.bench import vla
+
+    options = vla.VlaOptions(
+        args.size, args.version, args.device, args.dtype, _counts("--samples", args.samples),
+        _counts("--tokens", args.tokens), args.steps, args.repeats,
+    )  # fmt: skip
+    _check_range("--steps", args.steps, 1, 1000)
+    _check_range("--repeats", args.repeats, 1, 100_000)
+    return _measured(args, "rows", 1.0, lambda update: vla.measure(options, update), vla.report,
+                     unit="")  # fmt: skip
+
+
+def _counts(name: str, text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"{name} {text!r}: wanted numbers from 1 on, such as 1,6,16")
+    return tuple(int(part) for part in parts)
 
 
 def _measured(

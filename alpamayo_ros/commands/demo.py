@@ -11,6 +11,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,11 @@ def _node_parameters(settings: PlannerSettings) -> dict[str, Any]:
         "odometry_topic": settings.odometry_topic,
         "rig_frame": settings.rig_frame,
     }
+    if settings.model_options:  # ROS cannot tell the type of an empty list
+        values["model_options"] = [
+            f"{key}={json.dumps(value, default=str)}"
+            for key, value in settings.model_options.items()
+        ]
     return {"/**": {"ros__parameters": values}}
 
 

@@ -11,7 +11,7 @@ import argparse
 from typing import Any
 
 from alpamayo_ros.commands.common import add_json_argument, write_json
-from alpamayo_ros.parameters import PARAMETERS, Parameter
+from alpamayo_ros.parameter_table import PARAMETERS, Parameter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,14 @@ Writes plans.mcap (the messages that the node publishes), report.json and overvi
 examples:
   alpamayo replay drive --out plans
   alpamayo replay drive --out plans --model kinematic --params config/planner.yaml
+  alpamayo replay drive --out plans --option max_acceleration_mps2=1.5
   alpamayo replay drive --out plans --camera front_wide=/cam0/image_raw --odometry /odom
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_planner_arguments(parser: argparse.ArgumentParser) -> None:
-    """How to plan: --model, --params, --camera, --odometry."""
+    """How to plan: --model, --option, --params, --camera, --odometry."""
     parser.add_argument("--model", help="a model's name or manifest (default: kinematic)")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="overrides an option of the model's manifest; may be given repeatedly",
+    )
     parser.add_argument("--params", type=Path, metavar="FILE", help="a ROS parameter file")
     parser.add_argument(
         "--camera",
@@ -46,6 +55,9 @@ def planner_settings(args: argparse.Namespace) -> PlannerSettings:
     values: dict[str, Any] = read_parameter_file(args.params) if args.params else {}
     if args.model:
         values["model"] = args.model
+    of_file = values.get("model_options", [])
+    if args.option and isinstance(of_file, list):  # another type is for settings_from to refuse
+        values["model_options"] = [*of_file, *args.option]
     if args.odometry:
         values["odometry_topic"] = args.odometry
     if args.camera:
@@ -61,17 +73,18 @@ def planner_settings(args: argparse.Namespace) -> PlannerSettings:
 
 def run(args: argparse.Namespace) -> int:
     """Replay, then report."""
-    from alpamayo_ros.backends.registry import create_backend
+    from alpamayo_ros.backends.registry import create_for
     from alpamayo_ros.bags.reader import BagReader
     from alpamayo_ros.bags.replay import replay
     from alpamayo_ros.bags.report import draw_report, drawn_plans, report
 
     settings = planner_settings(args)
-    backend = create_backend(settings.model, settings.backend)
+    backend = create_for(settings)
     with BagReader(args.bag) as bag:
         seconds = (bag.end_ns - bag.start_ns) / 1e9
         backend.load()
-        backend.warm_up()
+        backend.warm_up([camera.name for camera in settings.cameras])
+        print(f"loaded {backend.manifest.introduction()}", file=sys.stderr)
         make_folder(args.out)
         progress = Progress("planning", seconds, "s")
         try:
@@ -104,7 +117,9 @@ def print_report(content: dict[str, Any], out: Path) -> None:
     for warning in content["warnings"]:
         print(f"note: {warning}")
     rejected = ", ".join(f"{reason} {n}" for reason, n in sorted(content["rejections"].items()))
-    print(f"{content['plans']} plans at {content['instants']} instants")
+    print(f"{content['plans']} plans at {content['instants']} instants by {content['model']}")
+    if content["model_note"]:
+        print(f"note: {content['model_note']}")
     print(f"rejected: {rejected or 'none'}")
     print_errors(content)
     print(f"{out / 'plans.mcap'}\n{out / 'report.json'}\n{out / 'overview.png'}")

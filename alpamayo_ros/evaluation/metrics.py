@@ -46,3 +46,27 @@ def min_ade(samples_xyz: ArrayLike, true_xyz: ArrayLike, waypoints: int = N_WAYP
     best = np.argmin(distance.mean(axis=-1), axis=-1)[..., None]
     shortened = distance[..., :waypoints].mean(axis=-1)
     return np.take_along_axis(shortened, best, axis=-1)[..., 0]
+
+
+# Length, width and height of the box whose corners are compared, and its centre at the waypoint.
+CORNER_BOX_M = (4.0, 3.0, 2.0)
+
+
+def corner_distance(
+    samples_xyz: ArrayLike, samples_rot: ArrayLike, true_xyz: ArrayLike, true_rot: ArrayLike
+) -> Array:
+    """(…,) mean distance of a box's corners, of the best of n samples at each time and corner.
+
+    Samples (…, n, T, 3) and (…, n, T, 3, 3) against (…, T, 3) and (…, T, 3, 3): headings count,
+    unlike in the displacement errors.
+    """
+    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    offsets = signs * np.array(CORNER_BOX_M) / 2  # (8, 3)
+
+    def corners(xyz: ArrayLike, rot: ArrayLike) -> Array:
+        turned = np.einsum("...ij,kj->...ki", np.asarray(rot), offsets)
+        return np.asarray(xyz)[..., None, :] + turned  # (…, T, 8, 3)
+
+    true = corners(true_xyz, true_rot)[..., None, :, :, :]
+    distance = np.linalg.norm(corners(samples_xyz, samples_rot) - true, axis=-1)
+    return distance.min(axis=-3).mean(axis=(-1, -2))

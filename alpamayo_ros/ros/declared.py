@@ -20,7 +20,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from alpamayo_ros.parameters import BY_NAME, PARAMETERS, Parameter, check_value
+from alpamayo_ros.parameter_table import BY_NAME, PARAMETERS, Parameter, check_value
 
 
 class DeclaredParameters:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.messages import SourceReport
-from alpamayo_ros.ros import topics
+from alpamayo_ros.navigation import NavigationState
+from alpamayo_ros.ros import compat, topics
+from alpamayo_ros.types import Rejection
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 STALE_MS = 500.0  # an input silent for five of its frames
@@ -46,6 +49,62 @@ class Diagnostics:
             message=text,
             hardware_id=self._hardware_id,
             values=[KeyValue(key=key, value=_text(value)) for key, value in values],
+        )
+
+    def lifecycle(self, state: str, error: str) -> DiagnosticStatus:
+        """The node's entry: its state, and the last error where one is unresolved."""
+        return self.status(
+            "lifecycle",
+            ERROR if error else OK,
+            error or state,
+            [("state", state), *compat.origin().items()],
+        )
+
+    def model(self, manifest: Manifest) -> DiagnosticStatus:
+        """The model's entry: what its user should know."""
+        return self.status(
+            "model",
+            OK,
+            manifest.introduction(),
+            [
+                ("name", manifest.name),
+                ("licence", manifest.licence),
+                ("note", manifest.note),
+                ("takes_navigation", manifest.takes_navigation),
+                ("takes_questions", manifest.takes_questions),
+            ],
+        )
+
+    def navigation(self, state: NavigationState, is_taken: bool) -> DiagnosticStatus:
+        """The navigation text's entry; `is_taken` says whether the model takes any."""
+        level, text = OK, "a text is in force" if state.text else "no text is in force"
+        if state.refusal:
+            level, text = WARN, state.refusal
+        elif state.text and not is_taken:
+            level, text = WARN, "the model takes no navigation: the text in force changes nothing"
+        return self.status(
+            "navigation",
+            level,
+            text,
+            [
+                ("text", state.text),
+                ("age_s", state.age_s),
+                ("last_refusal", state.last_refusal),
+            ],
+        )
+
+    def planning(
+        self, rejection: Rejection | None, silent_s: float, counts: Mapping[str, int]
+    ) -> DiagnosticStatus:
+        """The ticks' entry: the last rejection where no plan has come since."""
+        level, text = OK, "planning"
+        if rejection is not None:
+            level, text = ERROR, str(rejection)
+        elif silent_s > 1.0:
+            # Nothing refused and nothing planned: time stands still, or nothing was due yet.
+            level, text = WARN, "no tick due; is /clock paused?"
+        return self.status(
+            "planning", level, text, [*counts.items(), ("seconds_since_plan", silent_s)]
         )
 
     def source(self, report: SourceReport) -> DiagnosticStatus:

@@ -19,6 +19,7 @@ from alpamayo_ros.buffers import LazyImage
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.feed import Feed
 from alpamayo_ros.messages import SourceReport
+from alpamayo_ros.navigation import NavigationText
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.pipeline import Pipeline
@@ -27,7 +28,7 @@ from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.ingest import COMPRESSED, RAW, PlannerSynchronizer
 from alpamayo_ros.ros.navigation import NavigationInput
 from alpamayo_ros.sources import Source
-from alpamayo_ros.types import ImageError
+from alpamayo_ros.types import ImageError, Resize
 
 CAMERA_DEPTH = 10  # 1/3 s at 30 Hz: more would only be old by the time it is read
 ODOMETRY_DEPTH = 200  # 1 s at 200 Hz
@@ -45,6 +46,7 @@ class PlannerInputs:
         now_ns: Callable[[], int],
         group: CallbackGroup,
         on_tick: Callable[[Any], None],
+        resize: Resize | None = None,
     ) -> None:
         self._node, self._rig_offset = node, rig_offset
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
@@ -54,10 +56,18 @@ class PlannerInputs:
         }
         odometry_topic = topics.resolve(node, "odometry_topic", settings.odometry_topic)
         self._sources["odometry"] = Source("odometry", odometry_topic)
-        feed = Feed(pipeline, self._sources, rig_offset, settings.resize_policy, self._decode_soon)
+        feed = Feed(
+            pipeline,
+            self._sources,
+            rig_offset,
+            settings.resize_policy,
+            self._decode_soon,
+            resize,
+        )
         self.synchronizer = PlannerSynchronizer(feed, now_ns)
         self.synchronizer.registerCallback(on_tick)
-        self.navigation = NavigationInput(node, settings.navigation_timeout_s, now_ns, group)
+        text = NavigationText(settings.navigation_timeout_s, settings.navigation_max_length)
+        self.navigation = NavigationInput(node, text, now_ns, group)
         self._subscribers: list[compat.Subscriber] = []
         self._static_tf = node.create_subscription(
             TFMessage,

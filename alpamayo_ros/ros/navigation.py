@@ -1,4 +1,4 @@
-"""Navigation text, latched or not, forgotten when it grows old."""
+"""Navigation text from its topic, latched or not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from alpamayo_ros.navigation import NavigationState, NavigationText
 from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.executor import guarded
 
@@ -21,11 +22,9 @@ class NavigationInput:
     """
 
     def __init__(
-        self, node: Node, timeout_s: float, now_ns: Callable[[], int], group: CallbackGroup
+        self, node: Node, text: NavigationText, now_ns: Callable[[], int], group: CallbackGroup
     ) -> None:
-        self._node, self._now_ns = node, now_ns
-        self._timeout_ns = round(timeout_s * 1e9)
-        self._text, self._heard_ns = "", 0
+        self._node, self._text, self._now_ns = node, text, now_ns
         self._subscriptions = [
             node.create_subscription(
                 String,
@@ -39,11 +38,11 @@ class NavigationInput:
 
     def current(self) -> str | None:
         """The text in force, or None."""
-        age_ns = self._now_ns() - self._heard_ns
-        # A negative age: the clock was set back, and the text belongs to the time before.
-        if not self._text or not 0 <= age_ns <= self._timeout_ns:
-            return None
-        return self._text
+        return self.state().text or None
+
+    def state(self) -> NavigationState:
+        """The text in force, or why there is none."""
+        return self._text.state(self._now_ns())
 
     def close(self) -> None:
         """End the subscriptions."""
@@ -51,4 +50,8 @@ class NavigationInput:
             self._node.destroy_subscription(subscription)
 
     def _on_text(self, message: Any) -> None:
-        self._text, self._heard_ns = message.data.strip(), self._now_ns()
+        refusal = self._text.hear(message.data, self._now_ns())
+        if refusal:
+            self._node.get_logger().warning(
+                f"no navigation is in force: {refusal}", throttle_duration_sec=1.0
+            )

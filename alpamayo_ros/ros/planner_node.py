@@ -19,19 +19,21 @@ from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 
 from alpamayo_ros.backends.base import PlannerBackend
-from alpamayo_ros.backends.registry import create_backend
+from alpamayo_ros.backends.registry import create_for
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.messages import StatusContext
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings, settings_from
 from alpamayo_ros.pipeline import BACKWARD_JUMP_NS, FORWARD_JUMP_NS, Pipeline
-from alpamayo_ros.ros import compat, diagnostics
+from alpamayo_ros.questions import AskResult, unavailable
 from alpamayo_ros.ros.declared import DeclaredParameters
+from alpamayo_ros.ros.diagnostics import Diagnostics
 from alpamayo_ros.ros.executor import PlannerExecutor, guarded
 from alpamayo_ros.ros.inputs import PlannerInputs
 from alpamayo_ros.ros.lifecycle import SafeLifecycleNode
 from alpamayo_ros.ros.outputs import PlannerOutputs
 from alpamayo_ros.ros.process import run_node
+from alpamayo_ros.ros.questions import QuestionService
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.types import Rejection, RejectionReason
 from alpamayo_ros.worker import InferenceWorker, Outcome
@@ -46,6 +48,7 @@ class PlannerNode(SafeLifecycleNode):
     def __init__(self, executor: PlannerExecutor, name: str = "planner", **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         executor.run_beside(self.change_state_service)
+        executor.run_beside(QuestionService(self, self._ask).service)
         executor.add_node(self)
         cv2.setNumThreads(1)  # frames are decoded in parallel; each by one thread
         self.parameters = DeclaredParameters(self, self._parameter_overrides)
@@ -66,7 +69,7 @@ class PlannerNode(SafeLifecycleNode):
             guarded(self, self._publish_outcomes), callback_group=self._group
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._diagnostics = diagnostics.Diagnostics(self, hardware_id="alpamayo_planner")
+        self._diagnostics = Diagnostics(self, hardware_id="alpamayo_planner")
         self.create_timer(
             DIAGNOSTICS_PERIOD_S,
             guarded(self, self._publish_diagnostics),
@@ -101,30 +104,37 @@ class PlannerNode(SafeLifecycleNode):
     def configure_node(self) -> None:
         """Check parameters, load the model, subscribe, check odometry's frame."""
         settings = settings_from(self.parameters.values())
-        backend = create_backend(settings.model, settings.backend)
+        backend = create_for(settings)
         cameras = tuple(camera.name for camera in settings.cameras)
         backend.manifest.cameras.check(cameras, backend.manifest.name)
         started = time.monotonic()
         backend.load()
-        backend.warm_up()
+        backend.warm_up(cameras)
         self._backend, self._settings = backend, settings
         self._pipeline = Pipeline(settings.pipeline)
         self._outputs = PlannerOutputs(self)
         rig_offset = RigOffset(settings.rig_frame, settings.odometry_child_from_rig)
         self._inputs = PlannerInputs(
-            self, settings, self._pipeline, rig_offset, self.now_ns, self._group, self._on_tick
+            self,
+            settings,
+            self._pipeline,
+            rig_offset,
+            self.now_ns,
+            self._group,
+            self._on_tick,
+            backend.resize,
         )
-        self._worker = InferenceWorker(backend, self._on_outcome)
+        self._worker = InferenceWorker(backend, self._on_outcome, self.get_logger().error)
         self._inputs.await_odometry_frame(settings.configure_odometry_wait_s)
         self.get_logger().info(
-            f"configured: model {backend.manifest.name} ({backend.manifest.licence}) in "
-            f"{time.monotonic() - started:.1f} s, cameras {', '.join(cameras)}"
+            f"configured in {time.monotonic() - started:.1f} s: "
+            f"{backend.manifest.introduction()}; cameras {', '.join(cameras)}"
         )
 
     def activate_node(self) -> None:
         """Start ticking."""
         assert self._pipeline is not None
-        self._forget_plans_in_the_making()
+        self._forget_plans_in_the_making("the planner was activated anew; ask again")
         self._last_rejection = None
         self._pipeline.start(self.now_ns())
 
@@ -132,7 +142,7 @@ class PlannerNode(SafeLifecycleNode):
         """Stop ticking; a plan still in the making is thrown away."""
         if self._pipeline is not None and self._worker is not None and self._outputs is not None:
             self._pipeline.stop()
-            self._worker.clear()
+            self._worker.clear("the planner was deactivated before the answer was complete")
             self._outputs.clear_markers()
 
     def cleanup_node(self) -> None:
@@ -144,10 +154,10 @@ class PlannerNode(SafeLifecycleNode):
         self._pipeline = None
         if inputs is not None:
             inputs.close()
-        if worker is not None and not worker.close():
-            raise ModelError("the model did not finish its plan within 2 s; it is left behind")
         if outputs is not None:
             outputs.close()
+        if worker is not None and not worker.close():
+            raise ModelError("the model did not finish its work within 2 s; it is left behind")
         if backend is not None:
             backend.close()
 
@@ -160,7 +170,7 @@ class PlannerNode(SafeLifecycleNode):
             return
         if isinstance(tick, Rejection):
             if tick.reason == RejectionReason.CLOCK_JUMP:
-                self._forget_plans_in_the_making()
+                self._forget_plans_in_the_making("the clock jumped; ask again")
             self._reject(tick)
             return
         assert isinstance(tick, Selection)
@@ -180,10 +190,10 @@ class PlannerNode(SafeLifecycleNode):
                 )
             )
 
-    def _forget_plans_in_the_making(self) -> None:
+    def _forget_plans_in_the_making(self, reason: str) -> None:
         self._valid_from_ns = time.monotonic_ns()
         if self._worker is not None:
-            self._worker.clear()
+            self._worker.clear(reason)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._outcomes.append(outcome)
@@ -226,13 +236,15 @@ class PlannerNode(SafeLifecycleNode):
     def _status_context(self) -> StatusContext:
         now_ns = self.now_ns()
         outputs, inputs = self._outputs, self._inputs
+        navigation = inputs.navigation.state() if inputs is not None else None
         return StatusContext(
             now_ns=now_ns,
             sources=inputs.reports(now_ns) if inputs is not None else (),
             plans_published=outputs.plans if outputs is not None else 0,
             ticks_rejected=outputs.rejected if outputs is not None else 0,
             samples_dropped=self._dropped,
-            navigation=(inputs.navigation.current() or "") if inputs is not None else "",
+            navigation=navigation.text if navigation is not None else "",
+            notice=navigation.refusal if navigation is not None else "",
         )
 
     def _check(self) -> None:
@@ -248,48 +260,34 @@ class PlannerNode(SafeLifecycleNode):
         if pipeline is not None and now_ns != by_ns:
             pipeline.clock_jumped(now_ns, by_ns)
 
+    def _ask(self, question: str) -> tuple[AskResult, str]:
+        """A question to the model; waits, so that it runs beside the executor."""
+        worker, backend, settings = self._worker, self._backend, self._settings
+        if worker is None or backend is None or settings is None:
+            return AskResult(None, unavailable(None, self.state_label)), ""
+        told = unavailable(backend.manifest, self.state_label)
+        result = AskResult(None, told) if told else worker.ask(question, settings.ask_timeout_s)
+        return result, backend.manifest.name
+
     # ---- diagnostics -------------------------------------------------------------------------
 
     def _publish_diagnostics(self, only_if_changed: bool = False) -> None:
-        make = self._diagnostics.status
-        active = self.state_id == State.PRIMARY_STATE_ACTIVE
-        statuses = [
-            make(
-                "lifecycle",
-                diagnostics.ERROR if self.last_error else diagnostics.OK,
-                self.last_error or self.state_label,
-                [("state", self.state_label), *compat.origin().items()],
-            )
-        ]
-        if active:
-            statuses.append(self._planning_status())
-        inputs = self._inputs
-        if inputs is not None:
-            statuses.extend(
-                self._diagnostics.source(report) for report in inputs.reports(self.now_ns())
-            )
+        statuses = [self._diagnostics.lifecycle(self.state_label, self.last_error or "")]
+        inputs, outputs, backend = self._inputs, self._outputs, self._backend
+        if self.state_id == State.PRIMARY_STATE_ACTIVE and outputs is not None:
+            counts = {
+                "plans_published": outputs.plans,
+                "ticks_rejected": outputs.rejected,
+                "samples_dropped": self._dropped,
+            }
+            silent_s = time.monotonic() - self._last_plan_steady_s
+            statuses.append(self._diagnostics.planning(self._last_rejection, silent_s, counts))
+        if backend is not None and inputs is not None:
+            state, reports = inputs.navigation.state(), inputs.reports(self.now_ns())
+            statuses.append(self._diagnostics.model(backend.manifest))
+            statuses.append(self._diagnostics.navigation(state, backend.manifest.takes_navigation))
+            statuses.extend(map(self._diagnostics.source, reports))
         self._diagnostics.publish(statuses, only_if_changed)
-
-    def _planning_status(self) -> Any:
-        silent_s = time.monotonic() - self._last_plan_steady_s
-        rejection, outputs = self._last_rejection, self._outputs
-        level, text = diagnostics.OK, "planning"
-        if rejection is not None:
-            level, text = diagnostics.ERROR, str(rejection)
-        elif silent_s > 1.0:
-            # Nothing refused and nothing planned: time stands still, or nothing was due yet.
-            level, text = diagnostics.WARN, "no tick due; is /clock paused?"
-        return self._diagnostics.status(
-            "planning",
-            level,
-            text,
-            [
-                ("plans_published", outputs.plans if outputs is not None else 0),
-                ("ticks_rejected", outputs.rejected if outputs is not None else 0),
-                ("samples_dropped", self._dropped),
-                ("seconds_since_plan", silent_s),
-            ],
-        )
 
 
 def main() -> int:

@@ -1,0 +1,285 @@
+"""Alpamayo R1 and 1.5 as a planner: a sample to a prompt, a model's trajectories to a plan."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alpamayo_ros import candidates, chain_of_causation, geometry
+from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.backends.vla_options import VlaOptions
+from alpamayo_ros.candidates import PreviousPlan
+from alpamayo_ros.errors import ModelError
+from alpamayo_ros.manifest import Manifest
+from alpamayo_ros.types import (
+    CAMERA_NAMES,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    N_FRAMES,
+    N_HISTORY,
+    Answer,
+    Plan,
+    PlannerSample,
+    ReasoningSource,
+)
+from alpamayo_ros.vla.libraries import require_transformers
+
+if TYPE_CHECKING:
+    from alpamayo_ros.vla.expert_runtimes import ExpertRuntime
+    from alpamayo_ros.vla.generation import Prompt
+    from alpamayo_ros.vla.inference import Planned, PlanningOptions
+    from alpamayo_ros.vla.load import Loaded
+    from alpamayo_ros.vla.prompt import PromptConfig
+
+LOGGER = logging.getLogger(__name__)
+SEED_MODULUS = 2**62
+CUT_OFF = " …"  # behind a reasoning that the token limit ended
+
+
+def bicubic(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """(H, W, 3) to (height, width, 3) with the filter that the model was trained behind."""
+    import torch
+
+    from alpamayo_ros.vla.vision_input import resize
+
+    pixels = rgb if rgb.flags.writeable else rgb.copy()  # torch warns of what it may not write to
+    picture: NDArray[np.uint8] = resize(torch.from_numpy(pixels)[None], height, width)[0].numpy()
+    return picture
+
+
+def standstill(cameras: Sequence[str]) -> PlannerSample:
+    """A sample of these cameras that is all grey and does not move."""
+    indices = sorted(CAMERA_NAMES.index(name) for name in cameras)
+    shape = (len(indices), N_FRAMES, IMAGE_HEIGHT, IMAGE_WIDTH, 3)
+    return PlannerSample(
+        t0_ns=0,
+        images=np.full(shape, 128, np.uint8),
+        image_stamps_ns=np.zeros((len(indices), N_FRAMES), np.int64),
+        camera_indices=np.array(indices, np.int64),
+        history_xyz_in_rig_t0=np.zeros((N_HISTORY, 3)),
+        history_rot_in_rig_t0=np.broadcast_to(np.eye(3), (N_HISTORY, 3, 3)),
+        speed_mps=0.0,
+        acceleration_mps2=0.0,
+        yaw_rate_rps=0.0,
+        odometry_from_rig_t0=geometry.identity_pose(),
+    )
+
+
+class VlaBackend(PlannerBackend):
+    """The model in PyTorch; its expert optionally on another runtime."""
+
+    resize = staticmethod(bicubic)
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__(manifest)
+        self.options = VlaOptions.from_manifest(manifest)
+        self._table = chain_of_causation.load_table(str(self.options.chain_of_causation or ""))
+        self._loaded: Loaded | None = None
+        self._expert: ExpertRuntime | None = None
+        self._previous: PreviousPlan | None = None
+
+    # ---- loading -----------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read tokenizer and weights. Raises ModelError naming what is missing and the remedy."""
+        require_transformers()
+        from alpamayo_ros.vla.expert_runtimes import expert_of
+        from alpamayo_ros.vla.load import CheckpointSource, load
+
+        options = self.options
+        started = time.monotonic()
+        self._loaded = load(
+            CheckpointSource(
+                options.checkpoint,
+                options.tokenizer,
+                options.backbone,
+                options.sha256,
+                options.device,
+                options.dtype,
+            )
+        )
+        version = self._loaded.model.config.version
+        if version == "r1":
+            self._refuse_what_r1_cannot()
+        self._expert = expert_of(self.manifest, options, self._loaded.model)
+        LOGGER.info(
+            "%s: Alpamayo %s on %s as %s in %.1f s; licence of the weights: %s",
+            self.manifest.name,
+            version,
+            options.device,
+            options.dtype,
+            time.monotonic() - started,
+            self.manifest.licence,
+        )
+
+    def _refuse_what_r1_cannot(self) -> None:
+        faults = []
+        if self.manifest.takes_navigation:
+            faults.append("takes_navigation")
+        if self.options.guidance_weight is not None:
+            faults.append("guidance_weight")
+        if self.options.flow_temperature != 1.0:
+            faults.append("flow_temperature")
+        if faults:
+            raise ModelError(
+                f"{self.manifest.path}: {', '.join(faults)} needs Alpamayo 1.5, and "
+                f"{self.options.checkpoint} is R1"
+            )
+
+    def warm_up(self, cameras: Sequence[str]) -> None:
+        """One plan of a grey standstill: allocations and kernels of the first are paid for here."""
+        self.plan(standstill(cameras))
+        self._previous = None
+
+    def close(self) -> None:
+        """Give back the model's memory."""
+        on_gpu = self._loaded is not None and self._loaded.model.device.type == "cuda"
+        self._loaded = self._expert = self._previous = None
+        if on_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
+
+    # ---- planning ----------------------------------------------------------------------------
+
+    def plan(self, sample: PlannerSample) -> Plan:
+        """Reason, sample `samples` trajectories and choose one."""
+        from alpamayo_ros.vla import inference, prepare
+
+        model, tokenizer = self._model.model, self._model.tokenizer
+        started = time.perf_counter()
+        prompt = prepare.planning_prompt(model, tokenizer, self._prompt_config(), sample)
+        prepared_ms = (time.perf_counter() - started) * 1e3
+        planned = inference.plan(
+            model,
+            prompt,
+            *prepare.history_tensors(model, sample),
+            self._planning_options(sample),
+            seed=self._seed(sample),
+            expert=self._expert,
+        )
+        plan = self._plan_of(sample, planned, prepared_ms)
+        self._previous = PreviousPlan(
+            plan.t0_ns,
+            plan.xyz_in_rig_t0,
+            sample.odometry_from_rig_t0,
+            sample.odometry_frame_id,
+        )
+        return plan
+
+    def _planning_options(self, sample: PlannerSample) -> PlanningOptions:
+        from alpamayo_ros.vla.inference import PlanningOptions
+        from alpamayo_ros.vla.token_sampling import TokenSampling
+
+        options = self.options
+        return PlanningOptions(
+            n_samples=options.samples,
+            tokens=TokenSampling(options.temperature, options.top_p, options.top_k),
+            max_new_tokens=options.max_new_tokens,
+            flow_steps=options.flow_steps,
+            flow_temperature=options.flow_temperature,
+            # Without navigation text there is nothing to be guided by.
+            guidance_weight=options.guidance_weight if sample.navigation else None,
+        )
+
+    def _plan_of(self, sample: PlannerSample, planned: Planned, prepared_ms: float) -> Plan:
+        xyz, rot, action = (
+            tensor.double().cpu().numpy()
+            for tensor in (planned.xyz_in_rig_t0, planned.rot_in_rig_t0, planned.action)
+        )
+        if not np.isfinite(xyz).all():
+            bad = int((~np.isfinite(xyz)).reshape(len(xyz), -1).any(axis=1).sum())
+            raise ModelError(f"{bad} of {len(xyz)} trajectories of the model are not finite")
+        chosen = self._choose(sample, xyz)
+        text = self._text(planned.sequences[chosen, planned.prompt_length :].tolist())
+        decisions, components = self._table.parse(text)
+        return Plan(
+            t0_ns=sample.t0_ns,
+            xyz_in_rig_t0=xyz[chosen],
+            rot_in_rig_t0=rot[chosen],
+            action=action[chosen],
+            speed_t0_mps=float(planned.speed_t0_mps[chosen]),
+            candidates_xyz_in_rig_t0=xyz,
+            candidates_rot_in_rig_t0=rot,
+            reasoning=text,
+            reasoning_source=ReasoningSource.MODEL,
+            decisions=decisions,
+            critical_components=components,
+            model=self.manifest.name,
+            stage_ms={"prepare": prepared_ms, **planned.stage_ms},
+        )
+
+    def _choose(self, sample: PlannerSample, xyz_in_rig_t0: NDArray[np.float64]) -> int:
+        return candidates.choose(
+            self.options.choice,
+            xyz_in_rig_t0,
+            sample.t0_ns,
+            sample.odometry_from_rig_t0,
+            sample.odometry_frame_id,
+            self._previous,
+        )
+
+    def _text(self, token_ids: list[int]) -> str:
+        from alpamayo_ros.vla.reasoning_text import generated_text
+
+        text, ended = generated_text(self._model.tokenizer.decode(token_ids), "cot")
+        return text if ended else text + CUT_OFF
+
+    # ---- questions ---------------------------------------------------------------------------
+
+    def ask(self, sample: PlannerSample, question: str) -> Generator[None, None, Answer]:
+        """Answer in steps of a token; Alpamayo 1.5 only."""
+        from alpamayo_ros.vla import generation, prepare
+        from alpamayo_ros.vla.inference import StageClock, inference_precision, seeded
+        from alpamayo_ros.vla.reasoning_text import generated_text
+        from alpamayo_ros.vla.token_sampling import TokenSampling
+
+        model, tokenizer, options = self._model.model, self._model.tokenizer, self.options
+        clock = StageClock(model.device)
+        prompt: Prompt = prepare.question_prompt(
+            model, tokenizer, self._prompt_config(), sample, question
+        )
+        # The precision is entered anew in every step: a plan may be made between two.
+        with inference_precision(model), clock.stage("vision"):
+            features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
+        yield
+        with inference_precision(model), clock.stage("prefill"):
+            prefix = generation.prefill(model, prompt, features)
+        sampling = TokenSampling(options.temperature, options.top_p, options.top_k)
+        steps = generation.answer_steps(
+            model, prompt, prefix, 1, sampling, options.max_answer_tokens,
+            seeded(self._seed(sample), model.device),
+        )  # fmt: skip
+        while True:
+            yield
+            try:
+                with inference_precision(model), clock.stage("answer"):
+                    next(steps)
+            except StopIteration as end:
+                generated = end.value
+                break
+        new = generated.sequences[0, generated.prompt_length :].tolist()
+        text, _ = generated_text(tokenizer.decode(new), "answer")
+        return Answer(sample.t0_ns, text, self.manifest.name, clock.stage_ms)
+
+    # ---- shared ------------------------------------------------------------------------------
+
+    @property
+    def _model(self) -> Loaded:
+        if self._loaded is None:
+            raise ModelError(f"model {self.manifest.name} is not loaded")
+        return self._loaded
+
+    def _prompt_config(self) -> PromptConfig:
+        from alpamayo_ros.vla.prepare import prompt_config
+
+        return prompt_config(self._model.model, self.options.max_text)
+
+    def _seed(self, sample: PlannerSample) -> int:
+        """A sample's own: whatever was planned or skipped before, it gives the same plan."""
+        return (self.options.seed * 1_000_003 + sample.t0_ns) % SEED_MODULUS

@@ -1,0 +1,160 @@
+"""The planner's parameters: names, defaults, ranges, meaning; for node, replay and README."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from alpamayo_ros.images import FIT_POLICIES
+from alpamayo_ros.types import DEFAULT_CAMERAS
+
+MAX_OFFSET_MS = 60_000.0  # a clock on TAI is 37 s ahead of UTC
+
+Value = bool | int | float | str | list[str] | list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of the planner node."""
+
+    name: str
+    default: Value
+    meaning: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def _ms(name: str, default: float, meaning: str, maximum: float, minimum: float = 0.0) -> Parameter:
+    return Parameter(name, default, meaning, minimum, maximum)
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("model", "kinematic", "model: a name in models/ or the path of a manifest"),
+    Parameter("backend", "", "runtime of the model; empty: as its manifest says"),
+    Parameter(
+        "model_options",
+        [],
+        "`key=value` each, the value as in YAML: overrides the `options` of the model's manifest",
+    ),
+    Parameter(
+        "chain_of_causation",
+        "",
+        "a table of decisions and phrases of your own, laid over the shipped one; empty: that one",
+    ),
+    Parameter("camera_names", list(DEFAULT_CAMERAS), "which of the model's cameras there are"),
+    Parameter(
+        "camera_topics",
+        [f"/camera/{name}/image/compressed" for name in DEFAULT_CAMERAS],
+        "their topics, in the same order",
+    ),
+    Parameter(
+        "image_transports",
+        ["auto"],
+        "auto, raw or compressed: one for all cameras or one each; auto goes by the topic's type",
+    ),
+    Parameter(
+        "camera_stamp_offsets_ms", [0.0], "added to each camera's stamps; one for all or each"
+    ),
+    Parameter("odometry_topic", "/odom", "nav_msgs/Odometry"),
+    Parameter(
+        "odometry_stamp_offset_ms",
+        0.0,
+        "added to odometry's stamps",
+        -MAX_OFFSET_MS,
+        MAX_OFFSET_MS,
+    ),
+    Parameter(
+        "rig_frame", "base_link", "the rear axle's centre on the ground, x forward (REP 103)"
+    ),
+    Parameter(
+        "odometry_child_from_rig",
+        [],
+        "the rig in odometry's child frame: x, y, z (m), qx, qy, qz, qw; empty: from /tf_static",
+    ),
+    Parameter(
+        "path_frame",
+        "odometry",
+        "frame of the published path: odometry (right even when late) or base (the rig at t0)",
+        choices=("odometry", "base"),
+    ),
+    Parameter(
+        "resize_policy",
+        "crop",
+        "images of another shape than the model's: crop, letterbox or stretch",
+        choices=FIT_POLICIES,
+    ),
+    _ms("frame_tolerance_ms", 50.0, "a frame from its grid time t0 - k * 100 ms", 100.0, 1.0),
+    _ms("camera_skew_ms", 50.0, "the frames of one instant from each other", 200.0, 1.0),
+    _ms("odometry_gap_ms", 150.0, "neighbouring poses that are interpolated between", 1000.0, 1.0),
+    _ms("extrapolation_ms", 50.0, "odometry carried forward to t0 at most", 200.0),
+    _ms(
+        "odometry_wait_ms", 100.0, "after due: odometry is extrapolated instead of awaited", 1000.0
+    ),
+    _ms(
+        "tick_deadline_ms", 150.0, "after due: the tick is refused, the laggard named", 2000.0, 10.0
+    ),
+    _ms("future_tolerance_ms", 100.0, "a stamp ahead of the clock", 10000.0),
+    _ms(
+        "transport_slack_ms", 250.0, "frames are kept this long beyond what a sample spans", 5000.0
+    ),
+    Parameter("decode_threads", 2, "threads that decode images", 1, 16),
+    Parameter("navigation_timeout_s", 60.0, "navigation text is forgotten after", 0.1, 86400.0),
+    Parameter(
+        "navigation_max_length",
+        256,
+        "characters of a navigation text; a longer one is refused, and none is in force then",
+        1,
+        4096,
+    ),
+    Parameter(
+        "ask_timeout_s",
+        30.0,
+        "a question not answered by then, since planning goes first, is given up",
+        0.1,
+        3600.0,
+    ),
+    Parameter(
+        "configure_odometry_wait_s",
+        1.0,
+        "how long configure waits for a first odometry to check its frame",
+        0.0,
+        60.0,
+    ),
+    Parameter("autostart", False, "configure and activate without being asked"),
+)
+BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def check_value(parameter: Parameter, value: Any) -> str | None:
+    """What is wrong with one value by itself, or None."""
+    default = parameter.default
+    if isinstance(default, list):
+        kind = float if parameter.name.endswith(("_ms", "_from_rig")) else str
+        if not isinstance(value, (list, tuple)) or not all(_is(kind, item) for item in value):
+            what = "numbers" if kind is float else "strings"
+            return f"{parameter.name} is {value!r}, wanted a list of {what}"
+        if kind is float and not all(math.isfinite(item) for item in value):
+            return f"{parameter.name} is {value!r}, wanted finite numbers"
+        return None
+    if not _is(type(default), value):
+        return f"{parameter.name} is {value!r}, wanted {_KINDS[type(default)]}"
+    if parameter.choices and value not in parameter.choices:
+        return f"{parameter.name} is {value!r}, wanted one of {', '.join(parameter.choices)}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = parameter.minimum, parameter.maximum
+        if not math.isfinite(value) or (low is not None and not low <= value <= (high or value)):
+            return f"{parameter.name} is {value!r}, wanted {low:g} to {high:g}"
+    return None
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
+
+def _is(kind: type, value: Any) -> bool:
+    if kind is float:  # a YAML "50" is as good as "50.0"
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)

@@ -1,0 +1,1 @@
+"""Comparison with arrays that the public reference code produced, stage by stage."""

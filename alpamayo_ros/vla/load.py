@@ -1,0 +1,100 @@
+"""From a manifest's options to a model in memory with its tokenizer, or an error that names why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alpamayo_ros.errors import ModelError
+from alpamayo_ros.vla.backbone import read_backbone
+from alpamayo_ros.vla.checkpoint import Progress, check_hashes, find_shards, load_weights
+from alpamayo_ros.vla.config import AlpamayoConfig, read_config
+from alpamayo_ros.vla.model import AlpamayoModel, empty_model, round_constants
+from alpamayo_ros.vla.tokenizer import AlpamayoTokenizer, load_tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSource:
+    """Where a model is and how it is to be held. Paths are absolute or from the manifest."""
+
+    checkpoint: Path
+    tokenizer: Path | None
+    backbone: Path | None = None
+    sha256: Mapping[str, str] | None = None
+    device: str = "cuda"
+    dtype: str = "bfloat16"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that can be run."""
+
+    model: AlpamayoModel
+    tokenizer: AlpamayoTokenizer
+
+
+def load(source: CheckpointSource, progress: Progress | None = None) -> Loaded:
+    """Check everything that is cheap first, then read the weights. Raises ModelError."""
+    device, dtype = find_device(source.device), find_dtype(source.dtype)
+    shards = find_shards(source.checkpoint)
+    config = read_head(source.checkpoint)
+    if source.tokenizer is None:
+        raise ModelError(
+            "the manifest names no `tokenizer`: the released folders hold none. Name a folder with "
+            "Qwen3-VL's tokenizer.json (README, Weights)"
+        )
+    tokenizer = load_tokenizer(source.tokenizer, config.vocabulary)
+    model = empty_model(config, read_backbone(source.backbone))
+    check_hashes(shards, source.sha256 or {})
+    try:
+        load_weights(model, shards, device, dtype, progress)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{source.checkpoint} does not fit the memory of {device} as {source.dtype}: {error}"
+        ) from error
+    # The release is loaded as its config.json says, whatever the weights are run in here.
+    if "bfloat16" in (config.model_dtype, source.dtype):
+        round_constants(model)
+    return Loaded(model, tokenizer)
+
+
+def read_head(folder: Path) -> AlpamayoConfig:
+    """The `config.json` of a checkpoint folder. Raises ModelError."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise ModelError(f"{folder} has no config.json: it is no Alpamayo release")
+    return read_config(path)
+
+
+def find_device(name: str) -> torch.device:
+    """A device that is there. Raises ModelError naming the remedy."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"device {name!r} is none: cpu, cuda or cuda:1 are") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            built = (
+                "without CUDA" if torch.version.cuda is None else f"for CUDA {torch.version.cuda}"
+            )
+            raise ModelError(
+                f"device {name} is not there: this PyTorch, built {built}, sees {count} GPUs. Set "
+                "option device=cpu, or install a PyTorch for this machine's driver"
+            )
+    elif device.type != "cpu":
+        raise ModelError(f"device {name!r} is not supported: cpu or cuda")
+    return device
+
+
+def find_dtype(name: Any) -> torch.dtype:
+    """A weights' type by name. Raises ModelError."""
+    if name not in DTYPES:
+        raise ModelError(f"dtype {name!r} is none of {', '.join(DTYPES)}")
+    return DTYPES[name]
