@@ -56,6 +56,7 @@ class Manifest:
     options: Mapping[str, Any]  # the backend's own
     path: Path  # relative file names in `options` start from its folder
     takes_questions: bool = False
+    uses_images: bool = True  # False: cameras need not be rendered for it
     note: str = ""  # what every user of its plans should know, such as "weights are random"
 
     def with_options(self, overrides: Mapping[str, Any]) -> Manifest:
@@ -105,12 +106,13 @@ def load_manifest(model: str) -> Manifest:
         options=options,
         path=path,
         takes_questions=_flag(content, "takes_questions", path),
+        uses_images=_flag(content, "uses_images", path, default=True),
         note=" ".join(note.split()),
     )
 
 
-def _flag(content: Mapping[str, Any], name: str, path: Path) -> bool:
-    value = content.get(name, False)
+def _flag(content: Mapping[str, Any], name: str, path: Path, default: bool = False) -> bool:
+    value = content.get(name, default)
     if not isinstance(value, bool):
         raise ModelError(f"{path}: `{name}` wants true or false, got {value!r}")
     return value

@@ -15,8 +15,9 @@ LANE_WIDTH_M = 3.5
 ASPHALT_HALF_WIDTH_M = 4.0
 MIN_RADIUS_M = 45.0  # of the centre line; the inner lane's middle stays above 40 m
 EGO_LANE_OFFSET_M = -0.5 * LANE_WIDTH_M
+SEARCH_M = 25.0  # further than anything moves between two looks
 
-_STEP_M = 0.25  # spacing of the stored points: chords are within 0.2 mm of the arc
+STEP_M = 0.25  # spacing of the stored points: chords are within 0.2 mm of the arc
 _MAX_HEADING_RAD = np.deg2rad(75.0)  # the road never turns back, so it never meets itself
 _CLOTHOID_M = (18.0, 30.0)
 _STREAM = 1  # keeps the road's random numbers apart from the scenery's
@@ -51,14 +52,24 @@ class Road:
         y = np.interp(s_m, self.s_m, self.xy_m[:, 1]) + d_m * np.cos(heading)
         return np.stack((x, y), axis=-1)
 
-    def nearest(self, xy_m: ArrayLike) -> tuple[float, float]:
-        """(s, d) of the centre-line point nearest to one position (2,)."""
-        delta = np.asarray(xy_m, float) - self.xy_m
+    def nearest(self, xy_m: ArrayLike, near_s_m: float | None = None) -> tuple[float, float]:
+        """(s, d) of the centre-line point nearest to one position (2,).
+
+        `near_s_m`: look only within SEARCH_M of it, where a caller follows something that moves.
+        """
+        first = 0
+        part = self.xy_m
+        if near_s_m is not None:
+            middle, reach = int(near_s_m / STEP_M), int(SEARCH_M / STEP_M)
+            first = min(max(middle - reach, 0), len(self.xy_m) - 2)
+            part = self.xy_m[first : max(middle + reach, first + 2)]
+        delta = np.asarray(xy_m, float) - part
         index = int(np.argmin(np.einsum("ij,ij->i", delta, delta)))
+        delta, index = delta[index], index + first
         heading = self.heading_rad[index]
-        along = float(delta[index] @ (np.cos(heading), np.sin(heading)))
+        along = float(delta @ (np.cos(heading), np.sin(heading)))
         # One Newton step from the sample to the foot of the perpendicular.
-        left = float(delta[index] @ (-np.sin(heading), np.cos(heading)))
+        left = float(delta @ (-np.sin(heading), np.cos(heading)))
         s_m = self.s_m[index] + along / max(1.0 - left * self.curvature_1pm[index], 0.2)
         s_m = float(np.clip(s_m, 0.0, self.length_m))
         heading = float(self.heading(s_m))
@@ -74,7 +85,7 @@ def generate_road(seed: int, length_m: float) -> Road:
     while knots[-1][0] < length_m:
         heading += _append_curve(knots, heading, rng)
         knots.append((knots[-1][0] + rng.uniform(10.0, 55.0), 0.0))
-    return _integrate(np.array(knots))
+    return integrate_knots(np.array(knots))
 
 
 def _append_curve(
@@ -99,13 +110,13 @@ def _append_curve(
     return sign * curvature * (clothoid_m + arc_m)
 
 
-def _integrate(knots: NDArray[np.float64]) -> Road:
+def integrate_knots(knots: NDArray[np.float64]) -> Road:
     """Curvature knots (K, 2) to headings and positions by the trapezoidal and midpoint rules."""
-    s_m = np.arange(0.0, knots[-1, 0], _STEP_M)
+    s_m = np.arange(0.0, knots[-1, 0], STEP_M)
     curvature = np.interp(s_m, knots[:, 0], knots[:, 1])
     middle = 0.5 * (curvature[1:] + curvature[:-1])
-    heading = np.concatenate(([0.0], np.cumsum(middle) * _STEP_M))
-    half = heading[:-1] + 0.25 * _STEP_M * (curvature[:-1] + middle)
-    steps = _STEP_M * np.stack((np.cos(half), np.sin(half)), axis=-1)
+    heading = np.concatenate(([0.0], np.cumsum(middle) * STEP_M))
+    half = heading[:-1] + 0.25 * STEP_M * (curvature[:-1] + middle)
+    steps = STEP_M * np.stack((np.cos(half), np.sin(half)), axis=-1)
     xy_m = np.concatenate((np.zeros((1, 2)), np.cumsum(steps, axis=0)))
     return Road(s_m, xy_m, heading, curvature)

@@ -30,7 +30,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Actor:
-    """A thing that moves, at one instant; its origin is the middle of its footprint."""
+    """A thing that moves or changes, at one instant; its origin is its footprint's middle."""
 
     name: str
     kind: str
@@ -40,6 +40,7 @@ class Actor:
     speed_mps: float
     size_m: tuple[float, float, float]
     colour: Colour
+    state: str = ""  # "braking" of a car, "walking", or the colour that a light shows
 
 
 @dataclass(frozen=True)
