@@ -18,7 +18,7 @@ from alpamayo_ros.errors import UserError
 COMMANDS = {
     "demo": "play a drive through real nodes, score and draw the plans",
     "replay": "plan on a recording at full speed, without ROS",
-    "world": "render drives of a generated world",
+    "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
     "parameters": "list the planner node's parameters",
     "bench": "measure ingest, latency and tick rate on this machine",

@@ -1,7 +1,8 @@
-"""Render drives through a generated world: a seeded road with traffic, seen by four cameras.
+"""A generated world: render drives through it, or drive it closed-loop.
 
-example:
+examples:
   alpamayo world record --seconds 20 --out drive
+  alpamayo world drive --model expert --scenarios all --seeds 1-20 --out drives
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from alpamayo_ros.commands import world_drive
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.errors import UserError
 
@@ -42,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     record.add_argument("--overwrite", action="store_true", help="replace an existing bag")
     add_json_argument(record)
     record.set_defaults(run_action=_record)
+    drive = actions.add_parser(
+        "drive", help="drive closed-loop without ROS, and report",
+        description=world_drive.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    world_drive.add_arguments(drive)
+    drive.set_defaults(run_action=world_drive.run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,13 +6,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.control.follower import Follower, RigState
 from alpamayo_ros.control.reference import Reference, reference_from_plan
 from alpamayo_ros.geometry import pose_from_quaternion
 from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
+from alpamayo_ros.world.boxes import Box
 from alpamayo_ros.world.planners import ExpertPlanner, planner_for
 from alpamayo_ros.world.scenario import Scenario
+from alpamayo_ros.world.scene import Actor
 from alpamayo_ros.world.score import Score
 from alpamayo_ros.world.sensors import (
     EPOCH_NS,
@@ -31,6 +36,19 @@ _UNSEEN = (2, 2)  # height and width of the black frames of planners that look a
 
 Camera = Callable[[Simulation], Images]
 Observer = Callable[[Simulation, Plan, PlannerSample | None], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The world when something first went wrong: what a picture of it needs."""
+
+    time_s: float
+    ego: Box
+    s_m: float
+    obstacles: tuple[Actor, ...]
+    path_in_odometry_m: NDArray[np.float64]  # (n, 2) of the plan then followed
+    reasoning: str
+    image: NDArray[np.uint8] | None  # of the front camera
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,8 @@ class ClosedLoop:
         self.simulation = Simulation(scenario)
         self.score = Score(self.simulation)
         self.plan: Plan | None = None  # the newest that the controller has
+        self.images: Images = {}  # the newest that were rendered
+        self.fault: Fault | None = None  # the first one
         self._options = options or LoopOptions()
         self._observe = observe
         self._planner = planner_for(backend, self.simulation)
@@ -68,6 +88,7 @@ class ClosedLoop:
         self._dark = black_images() if self._planner.needs_images else black_images(_UNSEEN)
         self._follower = Follower()
         self._on_the_way: deque[tuple[int, Reference, Plan]] = deque()
+        self._reference: Reference | None = None
 
     def run(self, progress: Callable[[float], None] = lambda seconds: None) -> Score:
         """Drive the scenario's seconds, or until it is lost."""
@@ -90,20 +111,36 @@ class ClosedLoop:
         if now_ns % FRAME_PERIOD_NS == 0:
             self._plan(now_ns)
         while self._on_the_way and self._on_the_way[0][0] <= now_ns:
-            _, reference, self.plan = self._on_the_way.popleft()
-            self._follower.follow(reference)
+            _, self._reference, self.plan = self._on_the_way.popleft()
+            self._follower.follow(self._reference)
         ego = simulation.ego
         rig = RigState(ego.x_m, ego.y_m, ego.yaw_rad, ego.speed_mps)
         command = self._follower.command(EPOCH_NS + now_ns, rig)
         simulation.step(Command(command.acceleration_mps2, command.curvature_1pm))
         self.score.update(command.plan_age_s)
+        if self.fault is None and not self.score.clean:
+            self.fault = self._snapshot()
+
+    def _snapshot(self) -> Fault:
+        simulation, reference = self.simulation, self._reference
+        path = np.zeros((0, 2)) if reference is None else reference.xy_in_odometry_m
+        return Fault(
+            simulation.time_s,
+            simulation.ego_box(),
+            simulation.s_m,
+            tuple(simulation.actors()),
+            path,
+            "" if self.plan is None else self.plan.reasoning,
+            self.images.get("front_wide"),
+        )
 
     def _plan(self, now_ns: int) -> None:
         simulation, t0_ns = self.simulation, EPOCH_NS + now_ns
         sample: PlannerSample | Rejection | None = None
         if self._planner.needs_sample:
-            images = self._camera(simulation) if self._camera is not None else self._dark
-            self._sensors.add_images(t0_ns, images)
+            if self._camera is not None:
+                self.images = self._camera(simulation)
+            self._sensors.add_images(t0_ns, self.images or self._dark)
         if now_ns < WARM_UP_NS:
             plan, latency_ns = self._expert.plan(t0_ns), 0
         else:

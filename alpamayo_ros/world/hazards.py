@@ -21,6 +21,9 @@ _YELLOW_BRAKING_MPS2 = 2.8  # a yellow light that asks for more is driven throug
 _RED_BRAKING_MPS2 = 7.0
 _COMMITTED_MPS2 = 3.5  # of braking for a gap that closes: more, and the ego drives on
 _PAST_LINE_M = 0.7
+_STILL_IN_LANE_M = 6.0  # of a ramp: so far the ego does not reach over the centre line
+_PASSING_MPS = 5.0  # on average, past a stopped car
+_TIME_MARGIN_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -118,22 +121,21 @@ def _oncoming(simulation: Simulation, route: Route) -> list[Stop]:
         if speed > 0.5 or room < -1.5:
             return []
     clear_s = _time_to_clear(simulation, shift)
-    begin = shift.start_m
+    begin, end = shift.start_m + _STILL_IN_LANE_M, shift.end_m - _STILL_IN_LANE_M
     for car in simulation.oncoming:
         nose = car.s_m - 0.5 * car.size_m[0]
         if car.s_m + 0.5 * car.size_m[0] < begin or nose > simulation.s_m + 400.0:
             continue
-        if nose - shift.end_m < max(car.speed_mps, 4.0) * (clear_s + 1.5):
+        if nose - end < max(car.speed_mps, 4.0) * (clear_s + _TIME_MARGIN_S):
             return [Stop(at, "oncoming", "a vehicle is oncoming")]
     return []
 
 
 def _time_to_clear(simulation: Simulation, shift: Shift) -> float:
     """Until the ego would be back in its lane, driving on without a stop."""
-    left = shift.end_m - simulation.s_m
-    slow = 5.0  # m/s, on average
-    lost_s = max(slow - simulation.ego.speed_mps, 0.0) / 1.4
-    return left / slow + 0.5 * lost_s
+    left = shift.end_m - _STILL_IN_LANE_M - simulation.s_m
+    slower = max(_PASSING_MPS - simulation.ego.speed_mps, 0.0)
+    return left / _PASSING_MPS + 0.25 * slower
 
 
 def _lead(simulation: Simulation) -> LeadMotion | None:

@@ -30,7 +30,7 @@ _JUNCTION_MARGIN_M, _JUNCTION_SWEEP_M = 6.0, 0.9
 _ONCOMING_SPACING_M: dict[str, tuple[float, float]] = {
     "straight": (60.0, 200.0),
     "lead": (60.0, 200.0),
-    "nudge": (110.0, 320.0),
+    "nudge": (160.0, 420.0),
     "cones": (80.0, 240.0),
 }
 
