@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a model's name or manifest, or expert (default)")  # fmt: skip
     parser.add_argument("--scenarios", default="all", metavar="LIST",
                         help="all, no-traffic, traffic or names such as free,lead")  # fmt: skip
-    parser.add_argument("--seeds", default="1-20", metavar="RANGE", help="1-20, or 3,5 (default 1-20)")
+    parser.add_argument(
+        "--seeds", default="1-20", metavar="RANGE", help="1-20, or 3,5 (default 1-20)"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="of each drive (default 60)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for report.json and pictures")
     parser.add_argument("--jobs", type=int, default=0, metavar="N",
@@ -140,9 +142,13 @@ def _print(content: dict[str, Any], wall_s: float, out: Path | None) -> None:
             "-" if row[name] is None else shape.format(row[name]) for name, _, shape in _COLUMNS
         ]
         print(f"{kind:12}" + "".join(f"{cell:>11}" for cell in cells))
-    print("gap: closest, brake, lateral (m/s^2) and jerk (m/s^3, p99 of a drive): the worst drive's")
+    print(
+        "gap: closest, brake, lateral (m/s^2) and jerk (m/s^3, p99 of a drive): the worst drive's"
+    )
     driven_s = sum(result["seconds"] for result in content["drives"])
-    print(f"{driven_s:.0f} s driven in {wall_s:.0f} s, {driven_s / max(wall_s, 1e-9):.0f} x real time")
+    print(
+        f"{driven_s:.0f} s driven in {wall_s:.0f} s, {driven_s / max(wall_s, 1e-9):.0f} x real time"
+    )
     failed = [result for result in content["drives"] if not result["clean"]]
     for result in failed[:12]:
         what = result["ended"] or ", ".join(
@@ -150,6 +156,7 @@ def _print(content: dict[str, Any], wall_s: float, out: Path | None) -> None:
             + [f"{name} run on red" for name in result["red_lights_run"]]
         )
         picture = f": {out / result['picture']}" if out and result["picture"] else ""
-        print(f"  {result['scenario']}-{result['seed']}: {what} at {result['first_fault_s']:.1f} s{picture}")
+        name, at_s = f"{result['scenario']}-{result['seed']}", result["first_fault_s"]
+        print(f"  {name}: {what} at {at_s:.1f} s{picture}")
     if len(failed) > 12:
         print(f"  and {len(failed) - 12} more" + (f" in {out / 'report.json'}" if out else ""))

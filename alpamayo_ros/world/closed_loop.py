@@ -27,7 +27,7 @@ from alpamayo_ros.world.sensors import (
     black_images,
     pose_of,
 )
-from alpamayo_ros.world.simulation import STEP_NS, Simulation
+from alpamayo_ros.world.simulation import Simulation
 from alpamayo_ros.world.vehicle import Command
 
 WARM_UP_NS = 1_600 * NS_PER_MS  # the expert drives until a planner's history is full

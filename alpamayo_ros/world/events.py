@@ -102,7 +102,7 @@ def narrowing(rng: np.random.Generator, road: Road, s_m: float, number: int) -> 
     inner = -LANE_WIDTH_M + cut
     taper, length = 14.0, float(rng.uniform(16.0, 32.0))
     start, end = s_m, s_m + length
-    cones = []
+    cones: list[Cone] = []
     for along in np.arange(start - taper, end + taper + 0.1, 3.5):
         outside = max(start - along, along - end, 0.0) / taper
         name = f"cone{number}_{len(cones)}"

@@ -19,13 +19,13 @@ def generate_scene(seed: int, length_m: float, duration_s: float) -> Scene:
     """The scene of a seed: its road for `length_m`, its traffic for `duration_s`."""
     road = generate_road(seed, length_m)
     chunks = int(road.length_m // CHUNK_M)
-    town = _stretches(seed, chunks)
+    town = generate_stretches(seed, chunks)
     items = place_items(seed, road, town)
     traffic = _traffic(seed, road.length_m + 14.0 * duration_s)
-    return Scene(seed, road, town, items, traffic, _light(seed))
+    return Scene(seed, road, town, items, traffic, generate_light(seed))
 
 
-def _stretches(seed: int, chunks: int) -> tuple[bool, ...]:
+def generate_stretches(seed: int, chunks: int) -> tuple[bool, ...]:
     """Town and country by turns, four to seven chunks each."""
     rng = np.random.default_rng([seed, _STREAM_STRETCH])
     town: list[bool] = []
@@ -49,7 +49,7 @@ def _traffic(seed: int, reach_m: float) -> tuple[OncomingCar, ...]:
         cars.append(OncomingCar(f"oncoming{len(cars)}", s_m, speed, *car_look(rng)))
 
 
-def _light(seed: int) -> Light:
+def generate_light(seed: int) -> Light:
     rng = np.random.default_rng([seed, _STREAM_LIGHT])
     azimuth, elevation = rng.uniform(0.0, 2.0 * np.pi), np.deg2rad(rng.uniform(25.0, 60.0))
     low = (np.cos(elevation) - 0.5) / 0.41  # 1 with the sun low: warmer and darker

@@ -59,9 +59,7 @@ def winding_road(rng: np.random.Generator, length_m: float) -> Road:
     return integrate_knots(np.array(knots))
 
 
-def junction_road(
-    rng: np.random.Generator, length_m: float
-) -> tuple[Road, tuple[Junction, ...]]:
+def junction_road(rng: np.random.Generator, length_m: float) -> tuple[Road, tuple[Junction, ...]]:
     """Legs of 100 to 150 m between junctions; left and right turns alternate, some go straight."""
     knots: Knots = [(0.0, 0.0), (_FIRST_STRAIGHT_M, 0.0)]
     side = 1.0 if rng.random() < 0.5 else -1.0
@@ -105,9 +103,7 @@ def _append_chicane(knots: Knots, rng: np.random.Generator) -> None:
         _append_bend(knots, sign * curvature, clothoid_m, turn)
 
 
-def _junction(
-    road: Road, start_m: float, end_m: float, turn: Turn, crossroads: bool
-) -> Junction:
+def _junction(road: Road, start_m: float, end_m: float, turn: Turn, crossroads: bool) -> Junction:
     heading = float(road.heading(start_m))
     side = {"left": 1.0, "right": -1.0, "straight": 0.0}[turn]
     if turn == "straight":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ _BY_KIND = {"car": draw.INK, "pedestrian": draw.VERMILION, "cone": draw.ORANGE}
 _LIGHTS = {"red": (214, 40, 40), "yellow": (240, 190, 40), "green": (40, 160, 70)}
 
 Rgb = NDArray[np.uint8]
+ToPixels = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def failure_picture(scenario: Scenario, score: Score, fault: Fault, model: str) -> Rgb:
@@ -42,7 +45,8 @@ def failure_picture(scenario: Scenario, score: Score, fault: Fault, model: str) 
         draw.polyline(picture, pixels(scenario.road.points(near, offset)), draw.WHITE, 2)
     for crossing in scenario.crossings:
         line = scenario.road.points(np.full(2, crossing.s_m), np.array([-4.0, 4.0]))
-        draw.dashed(picture, *pixels(line), draw.WHITE, 6.0)
+        start, end = pixels(line)
+        draw.dashed(picture, start, end, draw.WHITE, 6.0)
     for light in scenario.lights:
         line = scenario.road.points(np.full(2, light.s_m), np.array([-LANE_WIDTH_M, 0.0]))
         draw.polyline(picture, pixels(line), _LIGHTS[light.colour(fault.time_s)], 4)
@@ -58,21 +62,17 @@ def failure_picture(scenario: Scenario, score: Score, fault: Fault, model: str) 
     return _with_header(picture, scenario, score, fault, model)
 
 
-def _asphalt(picture: Rgb, road: Road, s_m: NDArray[np.float64], pixels) -> None:  # type: ignore[no-untyped-def]
+def _asphalt(picture: Rgb, road: Road, s_m: NDArray[np.float64], pixels: ToPixels) -> None:
     half = ASPHALT_HALF_WIDTH_M
     left, right = pixels(road.points(s_m, half)), pixels(road.points(s_m, -half))
-    shapes = [
-        np.array((left[k], left[k + 1], right[k + 1], right[k])) for k in range(len(s_m) - 1)
-    ]
+    shapes = [np.array((left[k], left[k + 1], right[k + 1], right[k])) for k in range(len(s_m) - 1)]
     draw.polygons(picture, shapes, _ASPHALT, 1.0)
 
 
-def _with_header(
-    picture: Rgb, scenario: Scenario, score: Score, fault: Fault, model: str
-) -> Rgb:
+def _with_header(picture: Rgb, scenario: Scenario, score: Score, fault: Fault, model: str) -> Rgb:
     header = draw.blank(_HEADER_PX, _SIZE_PX)
     draw.text(header, (16, 26), f"{scenario.name}: {model}", 13, weight=1.2)
-    what = [f"{score.departures} lane departures" if score.departures else "", score.ended,
+    what = ["out of its lane" if score.departures else "", score.ended,
             *(f"{name} run on red" for name in score.red_lights_run)]  # fmt: skip
     words = f"{fault.time_s:.1f} s ({scenario.weather}): " + ", ".join(w for w in what if w)
     draw.text(header, (16, 52), words, 10, draw.MUTED)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros.world import backdrop, panda
+from alpamayo_ros.world.actorshapes import actor_mesh
 from alpamayo_ros.world.mesh import Mesh, merge
 from alpamayo_ros.world.rig import Rig
 from alpamayo_ros.world.roadmesh import chunk_ground, footprint_shadow
 from alpamayo_ros.world.scene import CHUNK_M, Actor, Item, Scene
-from alpamayo_ros.world.shapes import car, item_mesh
+from alpamayo_ros.world.shapes import item_mesh
 from alpamayo_ros.world.vehicle import EgoState
 
 _AHEAD_M, _BEHIND_M = 380.0, 75.0
@@ -90,10 +91,11 @@ class Renderer:
         for actor in actors:
             if np.hypot(actor.x_m - ego_xy_m[0], actor.y_m - ego_xy_m[1]) > _AHEAD_M:
                 continue
-            shown.add(actor.name)
-            if actor.name not in self._actors:
-                self._actors[actor.name] = self._actor_node(actor)
-            self._actors[actor.name].setPosHpr(
+            name = f"{actor.name} {actor.state}"
+            shown.add(name)
+            if name not in self._actors:
+                self._actors[name] = self._actor_node(actor)
+            self._actors[name].setPosHpr(
                 actor.x_m, actor.y_m, 0.0, float(np.rad2deg(actor.yaw_rad)), 0.0, 0.0
             )
         for name in [n for n in self._actors if n not in shown]:
@@ -102,9 +104,10 @@ class Renderer:
     def _actor_node(self, actor: Actor) -> Any:
         """Shaded for the heading at which the actor comes into sight."""
         parent = self._world.attachNewNode(actor.name, self._scene.chunks)
-        mesh = car(actor.size_m, actor.colour)
+        mesh, glow = actor_mesh(actor)
         lit = mesh.placed(0.0, 0.0, 0.0, actor.yaw_rad).lit(self._scene.light.sun_direction)
-        panda.solid(panda.node(lit.placed(0.0, 0.0, 0.0, -actor.yaw_rad))).reparentTo(parent)
+        lit = merge([lit.placed(0.0, 0.0, 0.0, -actor.yaw_rad), glow])
+        panda.solid(panda.node(lit)).reparentTo(parent)
         shadow = footprint_shadow(0.0, 0.0, 0.0, 1.12 * actor.size_m[0], 1.12 * actor.size_m[1])
         panda.painted(panda.node(shadow), _SHADOWS, _SHADOW_ALPHA).reparentTo(parent)
         return parent

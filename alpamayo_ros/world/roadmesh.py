@@ -9,18 +9,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from alpamayo_ros.world.bands import (
+    DASH_M,
+    DASH_PERIOD_M,
+    LINE_WIDTH_M,
+    PAINT,
+    band,
+    line,
+)
+from alpamayo_ros.world.bands import asphalt as asphalt_of
+from alpamayo_ros.world.marksmesh import arms_asphalt, marks_paint
 from alpamayo_ros.world.mesh import Mesh, merge, strip, triangles
 from alpamayo_ros.world.road import ASPHALT_HALF_WIDTH_M, LANE_WIDTH_M, Road
 from alpamayo_ros.world.scene import CHUNK_M, Item, Scene
 from alpamayo_ros.world.scenery import KERB_HEIGHT_M, PAVEMENT_OUTER_M
 
-ASPHALT_TEXTURE_M = 8.0  # length of road that one asphalt texture covers
 _STATION_M = 2.0
-_LINE_WIDTH_M = 0.15
-_DASH_M, _DASH_PERIOD_M = 3.0, 9.0  # CHUNK_M is a multiple of the period
-_PAINT = (0.93, 0.93, 0.90)
 _STREAM = 7
 _SHADOW_WIDTH = {"broadleaf": 0.42, "conifer": 0.40, "bush": 0.45}
 
@@ -42,49 +48,48 @@ def chunk_ground(scene: Scene, chunk: int) -> ChunkGround:
     s_m = np.linspace(start_m, start_m + CHUNK_M, int(CHUNK_M / _STATION_M) + 1)
     road = scene.road
     half = ASPHALT_HALF_WIDTH_M
-    along = s_m / ASPHALT_TEXTURE_M
-    asphalt = strip(
-        _line(road, s_m, half), _line(road, s_m, -half), (1.0, 1.0, 1.0),
-        np.column_stack((np.ones_like(along), along)), np.column_stack((0 * along, along)),
-    )  # fmt: skip
-    paint = merge([_patches(scene, chunk), _markings(road, s_m, start_m)])
+    asphalt = merge([asphalt_of(road, s_m, half), arms_asphalt(scene, chunk)])
+    gaps = scene.marks.gaps
+    paint = merge([
+        _patches(scene, chunk), _markings(road, s_m, start_m, gaps), marks_paint(scene, chunk),
+    ])  # fmt: skip
     shadows = merge([_shadow(item, scene) for item in scene.items[chunk]])
     if scene.town[chunk]:
         return ChunkGround(merge([]), asphalt, paint, shadows, _pavements(road, s_m))
     gravel = merge([
-        _band(road, s_m, side * half, side * (half + 0.8), (0.47, 0.43, 0.34)) for side in (-1, 1)
+        band(road, s_m, side * half, side * (half + 0.8), (0.47, 0.43, 0.34)) for side in (-1, 1)
     ])  # fmt: skip
     return ChunkGround(gravel, asphalt, paint, shadows, merge([]))
 
 
-def _line(
-    road: Road, s_m: NDArray[np.float64], d_m: float, z_m: float = 0.0
-) -> NDArray[np.float64]:
-    """(n, 3) points along the road at a lateral offset and height."""
-    return np.column_stack((road.points(s_m, d_m), np.full(len(s_m), z_m)))
-
-
-def _band(
+def _markings(
     road: Road,
     s_m: NDArray[np.float64],
-    a_m: float,
-    b_m: float,
-    colour: ArrayLike,
-    z_m: float = 0.0,
+    start_m: float,
+    gaps: tuple[tuple[float, float], ...] = (),
 ) -> Mesh:
-    """A flat band between two lateral offsets, facing up."""
-    left, right = max(a_m, b_m), min(a_m, b_m)
-    return strip(_line(road, s_m, left, z_m), _line(road, s_m, right, z_m), colour)
-
-
-def _markings(road: Road, s_m: NDArray[np.float64], start_m: float) -> Mesh:
-    """Solid edge lines and the dashed centre line."""
-    half = 0.5 * _LINE_WIDTH_M
+    """Solid edge lines and the dashed centre line, left out in the gaps."""
+    half = 0.5 * LINE_WIDTH_M
     edge = LANE_WIDTH_M - 0.05
-    bands = [_band(road, s_m, d - half, d + half, _PAINT) for d in (-edge, edge)]
-    for dash_m in np.arange(start_m, start_m + CHUNK_M, _DASH_PERIOD_M):
-        bands.append(_band(road, dash_m + np.linspace(0, _DASH_M, 3), -half, half, _PAINT))
+    bands = []
+    for piece in _outside(s_m, gaps):
+        bands += [band(road, piece, d - half, d + half, PAINT) for d in (-edge, edge)]
+    for dash_m in np.arange(start_m, start_m + CHUNK_M, DASH_PERIOD_M):
+        if any(first - DASH_M < dash_m < last for first, last in gaps):
+            continue
+        bands.append(band(road, dash_m + np.linspace(0, DASH_M, 3), -half, half, PAINT))
     return merge(bands)
+
+
+def _outside(
+    s_m: NDArray[np.float64], gaps: tuple[tuple[float, float], ...]
+) -> list[NDArray[np.float64]]:
+    """The runs of at least two stations that lie in no gap."""
+    free = np.ones(len(s_m), bool)
+    for first, last in gaps:
+        free &= (s_m < first) | (s_m > last)
+    runs = np.split(np.arange(len(s_m)), np.flatnonzero(np.diff(free.astype(int))) + 1)
+    return [s_m[run] for run in runs if free[run[0]] and len(run) > 1]
 
 
 def _patches(scene: Scene, chunk: int) -> Mesh:
@@ -96,7 +101,7 @@ def _patches(scene: Scene, chunk: int) -> Mesh:
         s_m = start_m + np.linspace(0.0, rng.uniform(1.5, 6.0), 4)
         d_m, width = rng.uniform(-3.0, 2.0), rng.uniform(0.5, 1.4)
         grey = rng.uniform(0.26, 0.38)
-        bands.append(_band(scene.road, s_m, d_m, d_m + width, (grey, grey, grey + 0.01)))
+        bands.append(band(scene.road, s_m, d_m, d_m + width, (grey, grey, grey + 0.01)))
     return merge(bands)
 
 
@@ -108,15 +113,15 @@ def _pavements(road: Road, s_m: NDArray[np.float64]) -> Mesh:
     stones = 0.74 + 0.04 * ((np.arange(len(s_m) - 1)) % 2)[:, None] * np.ones(3)
     parts = []
     for side in (-1, 1):
-        low, high = _line(road, s_m, side * inner), _line(road, s_m, side * inner, top)
-        out_low, out_high = _line(road, s_m, side * outer), _line(road, s_m, side * outer, top)
+        low, high = line(road, s_m, side * inner), line(road, s_m, side * inner, top)
+        out_low, out_high = line(road, s_m, side * outer), line(road, s_m, side * outer, top)
         # Seen from the road the face's top lies left of its bottom on the left side.
         parts.append(
             strip(high, low, 0.80 * stones) if side > 0 else strip(low, high, 0.80 * stones)
         )
         parts.append(strip(out_low, out_high, slab) if side > 0 else strip(out_high, out_low, slab))
-        parts.append(_band(road, s_m, side * inner, side * stone, stones, top))
-        parts.append(_band(road, s_m, side * stone, side * outer, slab, top))
+        parts.append(band(road, s_m, side * inner, side * stone, stones, top))
+        parts.append(band(road, s_m, side * stone, side * outer, slab, top))
     return merge(parts)
 
 

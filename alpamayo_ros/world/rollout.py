@@ -134,4 +134,5 @@ def _behind(lead: LeadMotion, bumper_m: float, v: float, ahead_s: float) -> floa
 def _with_jerk(before: float, wanted: float, dt: float) -> float:
     """Softly where there is time; as fast as brakes bite where there is none."""
     down = _HARD_JERK_MPS3 if wanted < -_BRAKING_MPS2 else 2.0 * _JERK_MPS3
-    return min(max(wanted, before - down * dt), before + _JERK_MPS3 * dt * (2.0 if before < 0 else 1.0))
+    up = _JERK_MPS3 * (2.0 if before < 0.0 else 1.0)
+    return min(max(wanted, before - down * dt), before + up * dt)

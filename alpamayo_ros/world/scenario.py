@@ -150,7 +150,7 @@ class SlowStretch:
     cause: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: arrays have no truth value
 class Scenario:
     """Everything that a kind and a seed determine, before anything moves."""
 

@@ -72,6 +72,16 @@ class Light:
 
 
 @dataclass(frozen=True)
+class Marks:
+    """What is painted on the road besides its lines, and the roads that join it."""
+
+    gaps: tuple[tuple[float, float], ...] = ()  # arc lengths between which there are no lines
+    crossings_m: tuple[float, ...] = ()  # arc lengths of zebra crossings' middles
+    stop_lines_m: tuple[float, ...] = ()
+    arms: tuple[tuple[float, Road], ...] = ()  # (arc length of its junction, the road)
+
+
+@dataclass(frozen=True)
 class Scene:
     """A seed's world. Items of a chunk depend on the seed and the road before it alone."""
 
@@ -81,6 +91,7 @@ class Scene:
     items: tuple[tuple[Item, ...], ...]  # per chunk
     traffic: tuple[OncomingCar, ...]
     light: Light
+    marks: Marks = Marks()
 
     @property
     def chunks(self) -> int:
