@@ -15,8 +15,8 @@ SOURCES = alpamayo_ros launch test rosbag_tests setup.py
 
 help:
 	@echo "make setup             make .venv: ROS 2 Jazzy from PyPI and this package (no root)"
-	@echo "make demo              setup, then plan 15 s of driving: player, planner, recorder"
-	@echo "make demo BAG=drive    the same on a recording of yours (SECONDS=15)"
+	@echo "make demo              setup, then drive 15 s closed-loop: world, planner, controller"
+	@echo "make demo BAG=drive    plan on a recording of yours instead (SECONDS=15)"
 	@echo "make test              setup, then every test (ARGS='-k sampling' to choose)"
 	@echo "make lint              ruff and mypy"
 	@echo "make clean             remove .venv and what builds and tests leave"

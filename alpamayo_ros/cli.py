@@ -16,7 +16,7 @@ from alpamayo_ros.errors import UserError
 # name -> what it does, in the order of --help. The module is imported when its command is used,
 # so that one command never waits for another's libraries.
 COMMANDS = {
-    "demo": "play a drive through real nodes, score and draw the plans",
+    "demo": "drive a world (or play a bag) with real nodes, score and draw",
     "replay": "plan on a recording at full speed, without ROS",
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",

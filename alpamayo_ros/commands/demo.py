@@ -1,10 +1,12 @@
-"""Play a drive through real nodes, then score and draw what they planned.
+"""Drive a generated world with real nodes, or play a drive to them; score and draw their plans.
 
-Three processes over DDS: player, planner, recorder. Without --bag a drive is rendered first (once;
-it is kept). Topics of a bag are taken by type and name where the planner's defaults are not in it.
+Without --bag closed-loop, four processes over DDS: world, planner, controller, recorder. With --bag
+three: player, planner, recorder; topics are taken by type and name where the planner's defaults
+are not in the bag.
 
 examples:
   alpamayo demo
+  alpamayo demo --scenario lead --seed 3 --seconds 30
   alpamayo demo --bag my_recording --seconds 30
 """
 
@@ -19,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.common import add_json_argument, write_json
 from alpamayo_ros.commands.replay import (
     add_planner_arguments,
     make_folder,
@@ -29,13 +31,15 @@ from alpamayo_ros.commands.replay import (
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.parameters import PlannerSettings
 
-FUTURE_S = 6.4  # driven on after the last plan, so that it can be scored
 START_UP_S = 30.0  # for three Python processes to start and find each other on a busy machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to play, for how long, where the results go."""
-    parser.add_argument("--bag", type=Path, help="a rosbag2 of yours (default: a rendered drive)")
+    parser.add_argument("--bag", type=Path, help="a rosbag2 of yours (default: closed-loop)")
+    parser.add_argument("--scenario", default="straight", metavar="KIND",
+                        help="what to drive closed-loop (default straight)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, help="of the scenario (default 1)")
     parser.add_argument("--seconds", type=float, default=15.0, help="of driving (default 15)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR",
                         help="for the results (default out/demo)")  # fmt: skip
@@ -44,20 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record or open a drive, run the nodes on it, report."""
-    from alpamayo_ros.bags.reader import BagReader
+    """Run the nodes on a bag or in the world, report."""
     from alpamayo_ros.processes import require_ros
 
     require_ros()
     if not args.seconds > 0:
         raise UserError(f"--seconds is {args.seconds:g}, wanted a number > 0")
     make_folder(args.out)
-    bag_path = args.bag or _rendered_drive(args.out, args.seconds)
-    with BagReader(bag_path) as bag:
-        settings = _settings_for(bag, planner_settings(args))
-        seconds = min(args.seconds, (bag.end_ns - bag.start_ns) / 1e9)
-        _run_nodes(bag_path, settings, args.params, seconds, args.out)
-        content = _report(bag, settings, args.out)
+    content = _closed_loop(args) if args.bag is None else _on_bag(args)
     write_json(args.out / "report.json", content)
     write_json(args.json, content)
     if str(args.json) != "-":
@@ -65,20 +63,31 @@ def run(args: argparse.Namespace) -> int:
     return 0 if content["plans"] else 1
 
 
-def _rendered_drive(out: Path, seconds: float) -> Path:
-    """The drive to play, rendered unless an earlier run left it."""
-    length_s = max(20.0, seconds + FUTURE_S)
-    path = out / f"drive_{length_s:g}s"
-    if path.exists():
-        return path
-    from alpamayo_ros.world.record import RecordOptions, record
+def _on_bag(args: argparse.Namespace) -> dict[str, Any]:
+    """Player, planner and recorder on a recording."""
+    from alpamayo_ros.bags.reader import BagReader
 
-    progress = Progress("rendering a drive", length_s, "s")
-    try:
-        record(path, RecordOptions(seconds=length_s), progress=progress.update)
-    finally:
-        progress.close()
-    return path
+    with BagReader(args.bag) as bag:
+        settings = _settings_for(bag, planner_settings(args))
+        seconds = min(args.seconds, (bag.end_ns - bag.start_ns) / 1e9)
+        _run_nodes(args.bag, settings, args.params, seconds, args.out)
+        title = f"{bag.path.resolve().name}: "
+        return _report(bag, settings, args.out, title)
+
+
+def _closed_loop(args: argparse.Namespace) -> dict[str, Any]:
+    """World, planner, controller and recorder."""
+    from alpamayo_ros.bags.reader import BagReader
+    from alpamayo_ros.commands import demo_world
+
+    settings = planner_settings(args)
+    world = demo_world.drive(
+        settings, args.params, args.scenario, args.seed, args.seconds, args.out
+    )
+    with BagReader(args.out / "plans") as bag:
+        title = f"{args.scenario}-{args.seed}, closed-loop: "
+        content = _report(bag, demo_world.report_settings(settings), args.out, title)
+    return {**content, "world": world}
 
 
 def _settings_for(bag: Any, settings: PlannerSettings) -> PlannerSettings:
@@ -109,7 +118,7 @@ def _run_nodes(
     from alpamayo_ros.processes import NodeProcess, ros_environment
 
     parameters = out / "planner.yaml"
-    parameters.write_text(yaml.safe_dump(_node_parameters(settings)))
+    parameters.write_text(yaml.safe_dump({"/**": {"ros__parameters": node_parameters(settings)}}))
     files = [*([params] if params else []), parameters]  # the later one wins
     from_files = [word for file in files for word in ("--params-file", str(file))]
     shutil.rmtree(out / "plans", ignore_errors=True)
@@ -149,8 +158,8 @@ def _run_nodes(
         )
 
 
-def _node_parameters(settings: PlannerSettings) -> dict[str, Any]:
-    """A ROS parameter file of what the bag and the command line decided."""
+def node_parameters(settings: PlannerSettings) -> dict[str, Any]:
+    """The planner's parameters that the bag and the command line decided."""
     values: dict[str, Any] = {
         "autostart": True,
         "model": settings.model,
@@ -165,10 +174,10 @@ def _node_parameters(settings: PlannerSettings) -> dict[str, Any]:
             f"{key}={json.dumps(value, default=str)}"
             for key, value in settings.model_options.items()
         ]
-    return {"/**": {"ros__parameters": values}}
+    return values
 
 
-def _report(bag: Any, settings: PlannerSettings, out: Path) -> dict[str, Any]:
+def _report(bag: Any, settings: PlannerSettings, out: Path, title: str) -> dict[str, Any]:
     from alpamayo_ros.bags.context import read_context
     from alpamayo_ros.bags.recorded import read_plans
     from alpamayo_ros.bags.report import draw_report, percentiles
@@ -178,7 +187,7 @@ def _report(bag: Any, settings: PlannerSettings, out: Path) -> dict[str, Any]:
     for plan in recorded.plans:
         context.scorer.add_plan(plan.t0_ns, plan.xyz_in_rig_t0)
     picture = out / "overview.png"
-    title = f"{bag.path.resolve().name}: {recorded.model or settings.model}"
+    title += recorded.model or settings.model
     due_ns = recorded.rejected_due_ns
     draw_report(recorded.plans, due_ns, context, settings, bag, picture, title)
     scores = context.scorer.scores()
@@ -213,5 +222,9 @@ def _print(content: dict[str, Any], out: Path) -> None:
         row = content[key]
         if row["p50"] is not None:
             print(f"{text} p50 {row['p50']:.1f} ms, p99 {row['p99']:.1f} ms")
+    if "world" in content:
+        from alpamayo_ros.commands.demo_world import print_drive
+
+        print_drive(content["world"])
     print_errors(content)
     print(f"picture           {content['picture']}")

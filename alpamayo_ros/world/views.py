@@ -10,8 +10,10 @@ from alpamayo_ros.types import IMAGE_HEIGHT, IMAGE_WIDTH
 from alpamayo_ros.world.render import Renderer
 from alpamayo_ros.world.rig import Rig, default_rig
 from alpamayo_ros.world.scenario import Scenario
+from alpamayo_ros.world.scene import Actor
 from alpamayo_ros.world.scenes import scene_of
 from alpamayo_ros.world.simulation import Simulation
+from alpamayo_ros.world.vehicle import EgoState
 
 _STREAM = 31
 _HAZE, _HAZE_SHARE = 168.0, 0.30
@@ -29,10 +31,16 @@ class WorldCameras:
 
     def images(self, simulation: Simulation) -> dict[str, NDArray[np.uint8]]:
         """{camera: (H, W, 3) RGB} of this instant."""
-        seen = self._renderer.render(simulation.ego, simulation.actors(), simulation.time_s)
+        return self.images_of(simulation.ego, simulation.actors(), simulation.time_ns)
+
+    def images_of(
+        self, ego: EgoState, actors: list[Actor], time_ns: int
+    ) -> dict[str, NDArray[np.uint8]]:
+        """The same of a copy of the state, for a thread beside the simulation's."""
+        seen = self._renderer.render(ego, actors, time_ns * 1e-9)
         if self._scenario.weather != "rain":
             return seen
-        rng = np.random.default_rng([self._scenario.seed, _STREAM, simulation.time_ns])
+        rng = np.random.default_rng([self._scenario.seed, _STREAM, time_ns])
         return {name: rain(image, rng) for name, image in seen.items()}
 
     def close(self) -> None:
@@ -49,12 +57,14 @@ class WorldCameras:
 def rain(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Haze, streaks and a noisy sensor over (H, W, 3) RGB; another picture."""
     height, width = image.shape[:2]
-    hazy = cv2.addWeighted(image, 1.0 - _HAZE_SHARE, image, 0.0, _HAZE * _HAZE_SHARE)
+    hazy = np.asarray(
+        cv2.addWeighted(image, 1.0 - _HAZE_SHARE, image, 0.0, _HAZE * _HAZE_SHARE), np.uint8
+    )
     # Noise of half the size, drawn once and shifted: drawing each pixel's takes 20 ms a camera.
     grain = rng.integers(0, 256, (64, width // 2), dtype=np.uint8)
     rows = -(-height // 128)
-    grain = cv2.resize(np.tile(grain, (rows, 1))[: height // 2], (width, height))
-    noise = cv2.cvtColor(np.asarray(grain, np.uint8), cv2.COLOR_GRAY2RGB)
+    large = cv2.resize(np.tile(grain, (rows, 1))[: height // 2], (width, height))
+    noise = cv2.cvtColor(np.asarray(large, np.uint8), cv2.COLOR_GRAY2RGB)
     share = _NOISE / 64.0
     noisy = cv2.addWeighted(hazy, 1.0, noise, share, -128.0 * share)
     streaks = np.asarray(noisy, np.uint8)
