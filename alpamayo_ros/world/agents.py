@@ -130,8 +130,9 @@ class OncomingAgent(RoadCar):
             gaps.append(self.s_m - half - self.ahead.s_m - 0.5 * self.ahead.size_m[0])
         for gap in gaps:
             room = max(gap - 4.0, 0.0)
-            if self.speed_mps**2 / max(2.0 * room, 0.1) > 1.5:
-                wanted = min(wanted, -min(self.speed_mps**2 / max(2.0 * room, 0.1), 7.0))
+            needed = self.speed_mps**2 / max(2.0 * room, 0.1)
+            if needed > 1.5 or room < 1.0:
+                wanted = min(wanted, -min(max(needed, 1.5), 7.0))
         self.advance(wanted, dt_s)
 
 
