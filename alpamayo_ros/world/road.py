@@ -6,6 +6,7 @@ both in metres. Traffic keeps right: the ego lane's middle is at d = -LANE_WIDTH
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,18 +64,27 @@ class Road:
             middle, reach = int(near_s_m / STEP_M), int(SEARCH_M / STEP_M)
             first = min(max(middle - reach, 0), len(self.xy_m) - 2)
             part = self.xy_m[first : max(middle + reach, first + 2)]
-        delta = np.asarray(xy_m, float) - part
-        index = int(np.argmin(np.einsum("ij,ij->i", delta, delta)))
-        delta, index = delta[index], index + first
-        heading = self.heading_rad[index]
-        along = float(delta @ (np.cos(heading), np.sin(heading)))
+        x_m, y_m = (float(v) for v in np.asarray(xy_m, float))
+        dx, dy = x_m - part[:, 0], y_m - part[:, 1]
+        index = int(np.argmin(dx * dx + dy * dy)) + first
+        heading = float(self.heading_rad[index])
+        c, s = math.cos(heading), math.sin(heading)
+        dx, dy = x_m - float(self.xy_m[index, 0]), y_m - float(self.xy_m[index, 1])
         # One Newton step from the sample to the foot of the perpendicular.
-        left = float(delta @ (-np.sin(heading), np.cos(heading)))
-        s_m = self.s_m[index] + along / max(1.0 - left * self.curvature_1pm[index], 0.2)
-        s_m = float(np.clip(s_m, 0.0, self.length_m))
-        heading = float(self.heading(s_m))
-        offset = np.asarray(xy_m, float) - self.points(s_m)
-        return s_m, float(offset @ (-np.sin(heading), np.cos(heading)))
+        bend = 1.0 - (c * dy - s * dx) * float(self.curvature_1pm[index])
+        s_m = float(self.s_m[index]) + (c * dx + s * dy) / max(bend, 0.2)
+        s_m = min(max(s_m, 0.0), self.length_m)
+        foot_x, foot_y, heading = self._on_line(s_m)
+        return s_m, (y_m - foot_y) * math.cos(heading) - (x_m - foot_x) * math.sin(heading)
+
+    def _on_line(self, s_m: float) -> tuple[float, float, float]:
+        """x, y and heading at one arc length; as `points` and `heading`, without arrays."""
+        place = s_m / STEP_M
+        index = min(int(place), len(self.s_m) - 2)
+        share = place - index
+        (x0, y0), (x1, y1) = self.xy_m[index].tolist(), self.xy_m[index + 1].tolist()
+        before, after = float(self.heading_rad[index]), float(self.heading_rad[index + 1])
+        return x0 + share * (x1 - x0), y0 + share * (y1 - y0), before + share * (after - before)
 
 
 def generate_road(seed: int, length_m: float) -> Road:
