@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
 from alpamayo_ros.msg import VehicleCommand
 from harness import START_S, Bench
 from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 
+from alpamayo_ros import cli
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M, LANE_WIDTH_M
 from alpamayo_ros.world.scenarios import START_M
 from alpamayo_ros.world.vehicle import WIDTH_M
@@ -87,6 +90,20 @@ def test_the_route_speaks_and_a_scenario_ends(bench: Bench) -> None:
     assert words.startswith(("Turn left in ", "Turn right in ", "Go straight in "))
     bench.wait(lambda: not world.alive, DRIVE_S, "the end of the scenario")
     assert world.process.returncode == 0
+
+
+def test_the_demo_drives_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`alpamayo demo`: plans, the drive's figures, and a picture with camera images."""
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)  # a domain of its own
+    out = tmp_path / "demo"
+    assert cli.main(["demo", "--seconds", "5", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "0 lane departures, 0 collisions" in printed
+    content = json.loads((out / "report.json").read_text())
+    assert content["plans"] > 5 and content["world"]["seconds"] == 5.0
+    assert (out / "overview.png").stat().st_size > 50_000
 
 
 def test_bad_parameters_end_the_world_with_the_remedy(bench: Bench) -> None:

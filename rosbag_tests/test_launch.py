@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -125,6 +126,20 @@ def test_replay_launch_without_a_bag(bench: Bench) -> None:
     bench.wait(lambda: not launch.alive, 40.0, "end of launch")
     assert launch.process.returncode == 1
     assert "/nowhere/drive does not exist" in launch.output
+
+
+@needs_launch
+def test_demo_launch(bench: Bench) -> None:
+    """demo.launch.py drives a scenario and ends with it, exit code 0 and figures in a file."""
+    report = bench.folder / "drive.json"
+    launch = _launch(
+        bench, "demo.launch.py", "scenario:=straight", "seconds:=5", f"report:={report}"
+    )
+    bench.wait(lambda: not launch.alive, 90.0, "end of the scenario")
+    assert launch.process.returncode == 0
+    assert "process has died" not in launch.output
+    assert bench.paths
+    assert json.loads(report.read_text())["lane_departures"] == 0
 
 
 def test_rviz_shows_what_the_planner_publishes() -> None:

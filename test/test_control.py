@@ -63,7 +63,7 @@ def test_a_reference_is_the_plan_in_the_odometry_frame() -> None:
 
 @pytest.mark.parametrize("curvature", (0.0, 0.03, -0.08))
 def test_follows_arcs(curvature: float) -> None:
-    """On a circle within 0.25 m after the steering's first delay, and at the planned speed."""
+    """Never further than 0.45 m from a point of the circle, and at the planned speed."""
     settings = FollowerSettings(stale_s=2.0)
     reference = constant(6.0, 0.0, curvature)
     states = follow(reference, VehicleState(speed_mps=6.0), 1.9, settings)

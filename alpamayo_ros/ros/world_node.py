@@ -39,6 +39,9 @@ from alpamayo_ros.world.vehicle import Command
 COMMAND_TIMEOUT_NS = 500_000_000  # of simulated time; then the vehicle brakes by itself
 COMMAND_LOST = Command(-3.0, 0.0)
 CLOCKS_A_STEP = 2
+# Images of an instant are out at most this much later, in simulated time: a renderer that is slower
+# slows the world, and no planner hears of a camera that is late.
+FRAME_DELAY_NS = 40_000_000
 NAVIGATION_PERIOD_NS = 1_000_000_000
 DRAIN_S = 0.5  # what the last messages need to arrive before the publishers go away
 
@@ -135,6 +138,9 @@ class WorldNode(Node):
                 due_s += STEP_NS * 1e-9 / CLOCKS_A_STEP / self._rate
                 if due_s > time.monotonic():
                     self._stop.wait(due_s - time.monotonic())
+            if simulation.time_ns % FRAME_PERIOD_NS == FRAME_DELAY_NS:
+                while not (self._stop.is_set() or self._outputs.wait_drawn(0.1)):
+                    pass
             # A machine too slow for the rate makes the world slower; it is not caught up with.
             due_s = max(due_s, time.monotonic() - 0.1)
             command, plan_age_s = self._next_command()

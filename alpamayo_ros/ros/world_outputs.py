@@ -55,8 +55,9 @@ class WorldOutputs:
         self._tf = node.create_publisher(TFMessage, "/tf", qos)
         self._static_tf = node.create_publisher(TFMessage, "/tf_static", topics.reliable_qos(True))
         self._static_tf.publish(self._messages.mountings())
-        # One waits while one is drawn: a renderer that is slower slows the world, no frame is lost.
         self._waiting: queue.Queue[Snapshot | None] = queue.Queue(maxsize=1)
+        self._drawn = threading.Event()
+        self._drawn.set()
         self._thread = threading.Thread(target=self._draw, name="render", daemon=True)
         self._first: Snapshot
         self._failure: UserError | None = None
@@ -82,9 +83,15 @@ class WorldOutputs:
         self._tf.publish(transform)
 
     def publish_cameras(self, simulation: Simulation) -> None:
-        """Have the cameras drawn as of now; waits for the last ones. Raises UserError."""
-        self._check()
+        """Have the cameras drawn as of now, the last ones being through: see `wait_drawn`."""
+        self._drawn.clear()
         self._waiting.put((simulation.ego, simulation.actors(), simulation.time_ns))
+
+    def wait_drawn(self, timeout_s: float) -> bool:
+        """Whether all images are out within `timeout_s`. Raises UserError where drawing failed."""
+        drawn = self._drawn.wait(timeout_s)
+        self._check()
+        return drawn
 
     def close(self) -> None:
         """End the rendering thread."""
@@ -113,12 +120,14 @@ class WorldOutputs:
                         return
                     for name, image in cameras.images_of(*snapshot).items():
                         self._publish_image(name, image, snapshot[2])
+                    self._drawn.set()
         except UserError as error:
             self._failure = error
         except Exception:
             self._failure = UserError(f"cameras cannot be drawn:\n{traceback.format_exc()}")
         finally:
             self._ready.set()
+            self._drawn.set()
 
     def _publish_image(self, name: str, image: NDArray[np.uint8], time_ns: int) -> None:
         header = self._messages.camera_header(name, time_ns)

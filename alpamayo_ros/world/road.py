@@ -64,7 +64,7 @@ class Road:
             middle, reach = int(near_s_m / STEP_M), int(SEARCH_M / STEP_M)
             first = min(max(middle - reach, 0), len(self.xy_m) - 2)
             part = self.xy_m[first : max(middle + reach, first + 2)]
-        x_m, y_m = (float(v) for v in np.asarray(xy_m, float))
+        x_m, y_m = np.asarray(xy_m, float).tolist()
         dx, dy = x_m - part[:, 0], y_m - part[:, 1]
         index = int(np.argmin(dx * dx + dy * dy)) + first
         heading = float(self.heading_rad[index])
