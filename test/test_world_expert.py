@@ -52,7 +52,7 @@ def test_drives_every_kind_cleanly(kind: str) -> None:
 
 def test_stops_at_red_and_says_why() -> None:
     """It stands before the line while the light is red, and goes on when it is green."""
-    loop, plans, speeds = drive("light", 1, 40.0)
+    loop, plans, speeds = drive("light", 6, 40.0)
     waiting = [p for p, v in zip(plans, speeds) if v < 0.1]
     assert waiting and loop.score.clean
     assert any("because the light is red" in plan.reasoning for plan in waiting)
@@ -141,3 +141,20 @@ def test_leads_back_to_the_lane_and_is_less_sure(aside: float) -> None:
     y += math.cos(yaw) * label.plan.xyz_in_rig_t0[:, 1]
     assert abs(y[-1]) < 0.25
     assert 0.0 < label.confidence < sure <= 1.0
+
+
+@pytest.mark.parametrize("kind", ("junction", "curvy", "mixed"))
+def test_any_state_has_a_label(kind: str) -> None:
+    """Far off the road, across it, fast: finite plans that never drive backwards."""
+    scenario = make_scenario(kind, 2, 30.0)
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        simulation = Simulation(scenario)
+        s_m, d_m = float(rng.uniform(60.0, 350.0)), float(rng.uniform(-14.0, 14.0))
+        x_m, y_m = (float(v) for v in scenario.road.points(s_m, d_m))
+        yaw = float(scenario.road.heading(s_m) + rng.uniform(-3.1, 3.1))
+        simulation.ego = VehicleState(x_m, y_m, yaw, float(rng.uniform(0.0, 20.0)))
+        simulation.s_m, simulation.d_m = s_m, d_m
+        label = Expert(simulation).label(0)
+        assert label.plan.speeds_mps.min() > -1e-6
+        assert 0.0 <= label.confidence <= 1.0 and decisions.check_known(label.plan)

@@ -54,7 +54,7 @@ def roll_out(simulation: Simulation, route: Route, hazards: Hazards) -> Rollout:
         distance = v * dt + 0.5 * acceleration * dt * dt
         road_curvature = route.at(s + 0.5 * distance).road_curvature_1pm
         middle = heading + 0.5 * (curvature - road_curvature) * distance
-        along = distance * math.cos(middle) / (1.0 - road_curvature * d)
+        along = distance * math.cos(middle) / _stretch(road_curvature, d)
         s, d = s + along, d + distance * math.sin(middle)
         heading += curvature * distance - road_curvature * along
         v = max(v + acceleration * dt, 0.0)
@@ -71,13 +71,18 @@ def _curvature(
     here = route.at(s)
     reach = min(max(0.9 * v, 4.0), 9.0)
     error = d - here.offset_m
-    turned = heading - math.atan2(here.slope, 1.0 - here.road_curvature_1pm * d)
+    turned = heading - math.atan2(here.slope, _stretch(here.road_curvature_1pm, d))
     back = -error / reach**2 - 2.0 * turned / reach
     bound = 0.06 + 0.12 / (1.0 + 0.1 * v * v)  # far from the way: no faster back than this
     wanted = ahead.curvature_1pm + min(max(back, -bound), bound)
     change = _CURVATURE_RATE * WAYPOINT_STEP_S
     wanted = min(max(wanted, before_1pm - change), before_1pm + change)
     return min(max(wanted, -MAX_CURVATURE_1PM), MAX_CURVATURE_1PM)
+
+
+def _stretch(road_curvature_1pm: float, d_m: float) -> float:
+    """How much longer a line at an offset is than the road; bounded where nobody should be."""
+    return max(1.0 - road_curvature_1pm * d_m, 0.2)
 
 
 def _acceleration(
