@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -163,6 +165,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     failing[3] = "20"
     assert cli.main(failing) == 1
     assert f"{out / 'curvy-1.png'}" in capsys.readouterr().out
+
+
+def test_the_installed_command_drives_in_several_processes(tmp_path: Path) -> None:
+    """`alpamayo` as a script: what it spawns imports the script, and must not run it."""
+    command = Path(sys.executable).with_name("alpamayo")
+    if not command.exists():
+        pytest.skip("needs the installed command")
+    words = ["world", "drive", "--scenarios", "straight", "--seeds", "1-2", "--seconds", "3"]
+    done = subprocess.run([command, *words, "--jobs", "2", "--check"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ import sys
 
 from alpamayo_ros.cli import main
 
-sys.exit(main())
+# Processes that it spawns import this file again.
+if __name__ == "__main__":
+    sys.exit(main())
 """
 
 
