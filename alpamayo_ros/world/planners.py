@@ -7,7 +7,7 @@ from typing import Protocol
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import Plan, PlannerSample, Rejection
+from alpamayo_ros.types import DEFAULT_CAMERAS, Plan, PlannerSample, Rejection
 from alpamayo_ros.world import expert
 from alpamayo_ros.world.simulation import Simulation
 
@@ -57,7 +57,7 @@ def load_model(model: str) -> PlannerBackend | None:
     if not backend.manifest.cameras.minimum <= 4 <= backend.manifest.cameras.maximum:
         raise ModelError(f"the world has 4 cameras, which model {model} does not take")
     backend.load()
-    backend.warm_up()
+    backend.warm_up(DEFAULT_CAMERAS)
     return backend
 
 
