@@ -11,6 +11,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from alpamayo_ros.commands import export_expert
@@ -171,6 +172,8 @@ def _ask(args: argparse.Namespace) -> int:
             progress.close()
     finally:
         backend.close()
+    if not answer.text:
+        print("alpamayo vla ask: the model's answer has no words", file=sys.stderr)
     print(answer.text)
     write_json(args.json, {
         "question": args.question,
