@@ -20,8 +20,9 @@ ROUTE_TOKENS = 2  # <|route_start|> and <|route_end|>
 
 
 def default_prefix(options: VlaOptions, cameras: Sequence[str], count: int) -> int:
-    """Places for any `count` of these cameras at the largest image size, the longest navigation text in ASCII and
-    max_new_tokens. Raises ModelError where checkpoint or tokenizer cannot be read."""
+    """Places for any `count` of these cameras at the largest image size, the longest navigation
+    text in ASCII and max_new_tokens. Raises ModelError where checkpoint or tokenizer cannot be
+    read."""
     if options.tokenizer is None:
         raise ModelError("the manifest names no tokenizer to count the prompt's tokens with")
     head = read_head(options.checkpoint)
