@@ -2,7 +2,7 @@
 
 examples:
   alpamayo vla init --size tiny --version 1.5 --out tiny15
-  alpamayo vla check golden
+  alpamayo vla check golden --runtime fast
   alpamayo vla ask drive --model tiny15/manifest.yaml --at 5 "Is the lane ahead free?"
   alpamayo vla count --size full --version r1
   alpamayo vla export-expert --model tiny15/manifest.yaml --out expert.onnx
@@ -21,6 +21,7 @@ from alpamayo_ros.errors import UserError
 
 SIZES = ("tiny", "small", "full")
 VERSIONS = ("r1", "1.5")
+RUNTIMES = ("eager", "fast")
 
 _INIT = """Write a random checkpoint in the released layout, with a manifest beside it.
 
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="compare with the reference's arrays",
                                description=_CHECK, formatter_class=raw)  # fmt: skip
     check.add_argument("folder", type=Path, metavar="FOLDER")
-    check.add_argument("--runtime", choices=("eager",), default="eager")
+    check.add_argument("--runtime", choices=RUNTIMES, default="eager")
     check.add_argument("--device", default="cpu")
     check.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains TEXT")
     check.add_argument("--tokenizer", type=Path, metavar="DIR",
@@ -111,7 +112,7 @@ def _init(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from alpamayo_ros.vla.golden.run import GoldenFolder, as_json
 
-    folder = GoldenFolder(args.folder, args.device, args.tokenizer)
+    folder = GoldenFolder(args.folder, args.device, args.tokenizer, args.runtime)
     results = []
     for result in folder.run(args.only):
         print(result.line(), flush=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.vla.golden import inputs, parts
+from alpamayo_ros.vla.golden import fast, inputs, parts
 from alpamayo_ros.vla.golden.answer import check_answer
 from alpamayo_ros.vla.golden.model import golden_model
 from alpamayo_ros.vla.golden.result import CaseResult
@@ -30,16 +30,29 @@ PARTS = {
     "parts_metrics": inputs.check_metrics,
 }
 VERSIONS = {"r1_": "r1", "r15_": "1.5"}
-RUNTIMES = ("eager",)
+RUNTIMES = ("eager", "fast")
+
+
+CHECKS = {
+    "eager": (check_trajectory, check_answer),
+    "fast": (fast.check_trajectory, fast.check_answer),
+}
 
 
 class GoldenFolder:
     """A folder of cases, and the models and tokenizers that they share."""
 
     def __init__(
-        self, folder: Path, device: str = "cpu", tokenizer_folder: Path | None = None
+        self,
+        folder: Path,
+        device: str = "cpu",
+        tokenizer_folder: Path | None = None,
+        runtime: str = "eager",
     ) -> None:
         self._folder, self._device = folder, device
+        if runtime not in RUNTIMES:
+            raise ModelError(f"runtime {runtime!r} is none of {', '.join(RUNTIMES)}")
+        self._runtime = runtime
         if not folder.is_dir():
             raise ModelError(f"no folder {folder}")
         self.cases = sorted(folder.glob("*.npz"))
@@ -74,7 +87,8 @@ class GoldenFolder:
             inputs.check_prompts(arrays, self._tokenizers(), result)
         elif "in_input_ids" in arrays:
             model = self._model(name)
-            check = check_trajectory if "in_ego_history_xyz" in arrays else check_answer
+            of_runs, of_answers = CHECKS[self._runtime]
+            check = of_runs if "in_ego_history_xyz" in arrays else of_answers
             check(model, arrays, result)
         else:
             result.fault = "a case of a kind that is not known here"

@@ -1,14 +1,15 @@
 """A trajectory case: every stage from fused prompt to waypoints, teacher-forced and then free.
 
-Teacher-forced: each stage gets the reference's input, so that an error shows where it arises. Then
-the whole runs by itself from the same noise and must arrive at the same waypoints.
+Teacher-forced: each stage gets the reference's input. Then the whole runs by itself from the same
+noise and must arrive at the same waypoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from alpamayo_ros.vla.expert import ExpertContext, after_reasoning
 from alpamayo_ros.vla.generation import Generated, ImageFeatures, Prefix, Prompt
 from alpamayo_ros.vla.golden.record import recorded
 from alpamayo_ros.vla.golden.result import ATOL_ACTION, ATOL_M, CaseResult
+from alpamayo_ros.vla.inference import Planned
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.token_sampling import TokenSampling
 from alpamayo_ros.vla.trajectory_tokens import fuse_history
@@ -44,8 +46,8 @@ class Case:
 
 def check_trajectory(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -> None:
     """Compare all that the file holds."""
-    with _steered(model, arrays), inference.inference_precision(model):
-        case = _read(model, arrays, result)
+    with steered(model, arrays), inference.inference_precision(model):
+        case = read_case(model, arrays, result)
         features = _see(model, case, result)
         generated = _reason(model, case, features, result)
         contexts = {"": after_reasoning(model, generated)}
@@ -59,12 +61,12 @@ def check_trajectory(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -
             _unguided(model, case, contexts["unguided_"], result)
             weight = guidance_weight(arrays)
         _flow(model, case, contexts, result)
-    with _steered(model, arrays):
-        _free(model, case, weight, result)
+    with steered(model, arrays):
+        check_free(model, case, weight, result, partial(inference.plan, model))
 
 
 @contextmanager
-def _steered(model: AlpamayoModel, arrays: Arrays) -> Iterator[None]:
+def steered(model: AlpamayoModel, arrays: Arrays) -> Iterator[None]:
     """A case may set one row of lm_head, which steers where its trajectory starts."""
     weight, row = model.vlm.lm_head.weight, model.vocabulary.traj_future_start
     before = weight[row].clone()
@@ -98,7 +100,7 @@ def read_prompt(model: AlpamayoModel, arrays: Arrays, fuse: bool) -> Prompt:
     )
 
 
-def _read(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -> Case:
+def read_case(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -> Case:
     prompt = read_prompt(model, arrays, fuse=True)
     result.exact("prompt", prompt.input_ids, arrays["fused_input_ids"])
     sequences = torch.as_tensor(arrays["sequences_raw"]).long().to(model.device)
@@ -107,6 +109,14 @@ def _read(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -> Case:
 
 def _see(model: AlpamayoModel, case: Case, result: CaseResult) -> ImageFeatures:
     features = generation.see(model, case.prompt.pixel_values, case.prompt.image_grid_thw)
+    compare_vision(model, case, features, result)
+    return features
+
+
+def compare_vision(
+    model: AlpamayoModel, case: Case, features: ImageFeatures, result: CaseResult
+) -> None:
+    """Merged features and deepstack layers of every image."""
     golden = {"image_embeds": features.embeddings}
     golden |= {f"deepstack_{i}": layer for i, layer in enumerate(features.deepstack)}
     counts = (case.prompt.input_ids == model.vocabulary.image_pad).sum(dim=1).tolist()
@@ -114,7 +124,6 @@ def _see(model: AlpamayoModel, case: Case, result: CaseResult) -> ImageFeatures:
         # The reference repeats the pictures of each row for every sample.
         rows = [row.repeat(case.n_samples, 1) for row in torch.split(ours, counts)]
         result.close("vision", torch.cat(rows), case.arrays[name])
-    return features
 
 
 def _reason(
@@ -163,11 +172,9 @@ def _seen(prefix: Prefix) -> Tensor:
 
 def cache_tensors(prefix: Prefix) -> tuple[Tensor, Tensor]:
     """Keys and values (layers, B * n, heads, KV, head_dim), on the CPU."""
-    layers = prefix.cache.layers
-    return (
-        torch.stack([layer.keys for layer in layers]).cpu(),
-        torch.stack([layer.values for layer in layers]).cpu(),
-    )
+    pairs = [(layer.keys, layer.values) for layer in prefix.cache.layers]
+    keys, values = (torch.stack(part).cpu() for part in zip(*pairs))
+    return keys, values
 
 
 def _context(context: ExpertContext, which: str, arrays: Arrays, result: CaseResult) -> None:
@@ -244,8 +251,17 @@ def noise_temperature(arrays: Arrays) -> float:
     return float(np.round((x * noise).sum() / (noise * noise).sum(), 4))
 
 
-def _free(model: AlpamayoModel, case: Case, weight: float | None, result: CaseResult) -> None:
-    """The whole run by itself; its tokens are forced only where the reference drew lots."""
+def check_free(
+    model: AlpamayoModel,
+    case: Case,
+    weight: float | None,
+    result: CaseResult,
+    plan: Callable[..., Planned],
+) -> None:
+    """The whole run by itself; its tokens are forced only where the reference drew lots.
+
+    `plan` is a runtime's: `inference.plan` behind its model.
+    """
     arrays = case.arrays
     new = case.sequences.shape[1] - case.prompt_length
     calls = len(arrays["diffusion_x"])
@@ -268,7 +284,7 @@ def _free(model: AlpamayoModel, case: Case, weight: float | None, result: CaseRe
         forced = case.sequences
         result.notes.append("its tokens were drawn by lot and are taken as given")
     noise = torch.as_tensor(arrays["noise"]).to(model.device)
-    planned = inference.plan(model, case.prompt, xyz, rot, options, noise=noise, sequences=forced)
+    planned = plan(case.prompt, xyz, rot, options, noise=noise, sequences=forced)
     golden = inference.padded_sequences(model, case.sequences)
     result.exact("tokens", planned.sequences, golden)
     result.close("action", planned.normalised_action, arrays["sampled_action"], ATOL_ACTION)

@@ -1,0 +1,141 @@
+"""The expert's Euler loop over a prompt's keys and values, which no step copies, grows or cuts.
+
+Positions, the time's part of the embedding and masks are made once a plan; 64 places behind each
+sample's tokens are written anew in every step. Guided and unguided samples go through the layers
+together. Nothing in the loop waits for the device, so that it can be captured as one CUDA graph:
+that is not done yet, and none of it was executed on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from alpamayo_ros.types import N_WAYPOINTS
+from alpamayo_ros.vla.action_projection import NORM_EPS, RMSNorm
+from alpamayo_ros.vla.config import ACTION_DIMS
+from alpamayo_ros.vla.fast.cache import Own
+from alpamayo_ros.vla.fast.layers import finish, norm, project
+from alpamayo_ros.vla.fast.rotary import PositionTable
+from alpamayo_ros.vla.flow_matching import time_grid
+from alpamayo_ros.vla.model import AlpamayoModel
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What N samples' waypoints see, and where they stand."""
+
+    own: Own  # with N_WAYPOINTS places of room behind `end`
+    end: int  # where the waypoints' own keys go
+    first_position: Tensor  # (N,) of each sample's first waypoint
+    mask: Tensor | None  # (N, 1, 1, end + 64) true where seen; None: all is
+    shared_visible: Tensor | None  # (B, P) true where seen; None: all is
+
+
+def branch(
+    version: str, own: Own, offset: Tensor, valid: Tensor, visible: Tensor | None = None
+) -> Branch:
+    """Behind tokens of which a sample sees the first `valid` (N,), `visible` (N, E) of them.
+
+    `offset` (N,) is the index that its waypoints go on from. R1 leaves a batch's pads in sight.
+    """
+    shared = own.shared
+    end = int(valid.max())
+    each = own.count // len(shared.rope_delta)
+    first = offset + shared.rope_delta.repeat_interleave(each, 0)[:, 0]
+    places = torch.arange(end, device=valid.device)
+    seen = places < valid[:, None]
+    if visible is not None:
+        seen = seen & visible[:, :end]
+    mask = None
+    if not bool(seen.all()):
+        mask = functional.pad(seen, (0, N_WAYPOINTS), value=True)[:, None, None]
+    return Branch(own, end, first, mask, None if version == "r1" else shared.visible)
+
+
+class FastExpert:
+    """Velocities and whole flows. Every method runs under `inference_precision`."""
+
+    def __init__(self, model: AlpamayoModel) -> None:
+        self._model = model
+        self._expert: Any = model.expert
+        self._projection: Any = model.action_in_proj
+        self._scale = float(self._expert.layers[0].self_attn.scaling)
+        self._table = PositionTable(self._expert.rotary_emb, self._expert.norm.weight.new_zeros(1))
+
+    def denoise(
+        self, branches: list[Branch], noise: Tensor, steps: int, weight: float | None = None
+    ) -> Tensor:
+        """Normalised actions (N, 64, 2) from noise by `steps` Euler steps.
+
+        Two branches are the guided and the unguided one, and `weight` says how they are mixed.
+        """
+        times = time_grid(steps, noise.device)
+        turned = self.positions(branches)
+        ahead = self.time_part(times[:-1])
+        x = noise
+        for i in range(steps):
+            parts = self.velocities(branches, x, ahead[i], turned)
+            velocity = parts[0]
+            if weight is not None:
+                velocity = (1.0 - weight) * parts[1] + weight * parts[0]
+            x = x + (times[i + 1] - times[i]) * velocity
+        return x
+
+    def positions(self, branches: list[Branch]) -> tuple[Tensor, Tensor]:
+        """cos and sin (branches * N, 64, 1, d)."""
+        first = torch.cat([one.first_position for one in branches])
+        self._table.reserve(int(first.max()) + N_WAYPOINTS)
+        cos, sin = self._table(first[:, None] + torch.arange(N_WAYPOINTS, device=first.device))
+        return cos, sin
+
+    def time_part(self, times: Tensor) -> Tensor:
+        """(steps, hidden): what the flow's times (steps,) add in the embedding's first layer."""
+        projection = self._projection
+        features = projection.timestep_fourier_encoder(times.float())
+        first = projection.encoder.trunk[0]
+        weight = first.weight[:, -features.shape[-1] :]
+        return functional.linear(features.to(weight.dtype), weight, first.bias)
+
+    def embed(self, x: Tensor, time_part: Tensor) -> Tensor:
+        """Actions (N, 64, 2) at one time to embeddings (N, 64, width)."""
+        projection = self._projection
+        trunk = projection.encoder.trunk
+        frequencies = torch.stack([one.freqs[0] for one in projection.sinus])
+        angles = x.float()[..., None] * frequencies * (2.0 * math.pi)
+        features = torch.cat((angles.sin(), angles.cos()), dim=-1).flatten(2) * math.sqrt(2.0)
+        weight = trunk[0].weight[:, : ACTION_DIMS * 2 * frequencies.shape[1]]
+        h = functional.linear(features.to(weight.dtype), weight) + time_part
+        for module in trunk[1:]:
+            if isinstance(module, RMSNorm) and h.dtype == torch.float32:
+                h = functional.rms_norm(h, module.weight.shape, module.weight, NORM_EPS)
+            else:
+                h = module(h)
+        result: Tensor = projection.norm(h)
+        return result
+
+    def velocities(
+        self, branches: list[Branch], x: Tensor, time_part: Tensor, turned: tuple[Tensor, Tensor]
+    ) -> list[Tensor]:
+        """The velocity (N, 64, 2) fp32 of each branch at x (N, 64, 2)."""
+        embedded = self.embed(x, time_part)
+        count = len(x)
+        h = embedded if len(branches) == 1 else embedded.repeat(len(branches), 1, 1)
+        cos, sin = turned
+        for i, layer in enumerate(self._expert.layers):
+            q, k, v = project(layer, h, cos, sin)
+            seen = []
+            for j, one in enumerate(branches):
+                part = slice(j * count, (j + 1) * count)
+                end = one.own.write(i, k[part], v[part], one.end, None)
+                seen.append(
+                    one.own.attend(i, q[part], end, self._scale, None, one.mask, one.shared_visible)
+                )
+            h = finish(layer, h, seen[0] if len(seen) == 1 else torch.cat(seen))
+        v = self._model.action_out_proj(norm(self._expert.norm, h)).float()
+        return list(v.split(count))

@@ -1,0 +1,158 @@
+"""Reasoning for n samples behind one prompt: the tokens and the stop of `generation.reason`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alpamayo_ros.errors import ModelError
+from alpamayo_ros.vla.expert import first_after_start
+from alpamayo_ros.vla.fast.cache import Own
+from alpamayo_ros.vla.fast.decode import FastHead, lots, pick
+from alpamayo_ros.vla.fast.language import FastLanguage
+from alpamayo_ros.vla.generation import Prompt
+from alpamayo_ros.vla.model import AlpamayoModel
+from alpamayo_ros.vla.token_sampling import TokenSampling
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoned:
+    """Sequences, and what the waypoints see of them."""
+
+    sequences: Tensor  # (N, L + new)
+    own: Own
+    offset: Tensor  # (N,) index behind each sample's trajectory start; L + new where there is none
+
+    @property
+    def valid(self) -> Tensor:
+        """(N,) places behind the prompt that a sample's waypoints see."""
+        new = self.sequences.shape[1] - self.own.shared.length
+        return (self.offset - self.own.shared.length).clamp(max=new - 1)
+
+
+class FastReasoner:
+    """Draws or follows tokens. Every method runs under `inference_precision`.
+
+    One look at the device a token remains: whether all samples are done.
+    """
+
+    def __init__(self, model: AlpamayoModel, language: FastLanguage) -> None:
+        self._vocabulary = model.vocabulary
+        self._language = language
+        self.head = FastHead(model)
+
+    def reason(
+        self,
+        prompt: Prompt,
+        own: Own,
+        sampling: TokenSampling,
+        max_new_tokens: int,
+        generator: torch.Generator | None = None,
+        force_start: bool = False,
+    ) -> Reasoned:
+        """Sample as `generation.reason` does: the same tokens from the same generator.
+
+        `force_start` begins the trajectory of a sample whose reasoning reaches `max_new_tokens`.
+        """
+        if max_new_tokens < 1:
+            raise ModelError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
+        greedy = sampling.greedy
+        # What is dropped can only be taken up again where the lots can be drawn again.
+        dropping = len(prompt.input_ids) == 1 and (greedy or generator is not None)
+        state = None if greedy or generator is None else generator.get_state()
+        new = self._run(own, sampling, max_new_tokens, generator, dropping)
+        if new is None:
+            if state is not None and generator is not None:
+                generator.set_state(state)
+            own.length = 0
+            new = self._run(own, sampling, max_new_tokens, generator, False)
+        assert new is not None
+        if force_start:
+            new = self._forced(own, new)
+        each = own.count // len(prompt.input_ids)
+        sequences = torch.cat((prompt.input_ids.repeat_interleave(each, 0), new), dim=1)
+        return self._reasoned(own, sequences)
+
+    def follow(self, own: Own, sequences: Tensor) -> tuple[Reasoned, Tensor]:
+        """As `reason`, with (N, L + new) given, in one call; also the states (N, new, hidden) that
+        each new token would have been drawn from."""
+        shared = own.shared
+        each = own.count // len(shared.last_hidden)
+        hidden = shared.last_hidden.repeat_interleave(each, 0)[:, None]
+        new = sequences[:, shared.length : -1]
+        if new.shape[1]:
+            hidden = torch.cat((hidden, self._language.extend(own, new, 0)), dim=1)
+        return self._reasoned(own, sequences), hidden
+
+    def _reasoned(self, own: Own, sequences: Tensor) -> Reasoned:
+        offset = first_after_start(sequences, self._vocabulary.traj_future_start)
+        return Reasoned(sequences, own, offset)
+
+    def _run(
+        self,
+        own: Own,
+        sampling: TokenSampling,
+        max_new_tokens: int,
+        generator: torch.Generator | None,
+        dropping: bool,
+    ) -> Tensor | None:
+        """New tokens (N, new); None where a sample ended its turn and another had been dropped.
+
+        The reference carries a started sample on, and where another never starts it is that one's
+        further tokens that decide when to stop. Rare, so that it is run again without dropping.
+        """
+        vocabulary, shared = self._vocabulary, own.shared
+        each = own.count // len(shared.last_hidden)
+        logits = self.head(shared.last_hidden).repeat_interleave(each, 0)
+        device = logits.device
+        running = torch.ones(own.count, dtype=torch.bool, device=device)
+        started = torch.zeros_like(running)
+        rows: Tensor | None = None
+        columns: list[Tensor] = []
+        while True:
+            drawn = None
+            if not sampling.greedy:
+                # Dropped samples' lots are drawn too: the others' must be those of the reference.
+                drawn = lots(own.count, self.head.vocabulary_size, device, generator)
+                drawn = drawn if rows is None else drawn[rows]
+            token = pick(self.head, logits, sampling, drawn)
+            if rows is not None:
+                token = torch.full_like(running, vocabulary.pad, dtype=torch.long).index_copy_(
+                    0, rows, token
+                )
+            token = torch.where(running, token, vocabulary.pad)
+            columns.append(token)
+            running = running & (token != vocabulary.im_end)
+            if not bool(running.any()) or len(columns) >= max_new_tokens:
+                return torch.stack(columns, dim=1)
+            started = started | (token == vocabulary.traj_future_start)
+            if dropping and bool(started.any()) and not bool((running | started).all()):
+                return None
+            fed = token if rows is None else token[rows]
+            hidden = self._language.extend(own, fed[:, None], len(columns) - 1, rows)[:, 0]
+            if bool(started.all()):
+                # The reference draws one token more to bring the start into the cache; it is there.
+                columns.append(torch.full_like(token, vocabulary.pad))
+                return torch.stack(columns, dim=1)
+            if dropping and bool(started.any()):
+                waiting = (~started).nonzero()[:, 0]
+                hidden = hidden[~started if rows is None else ~started[rows]]
+                rows = waiting
+            logits = self.head(hidden)
+
+    def _forced(self, own: Own, new: Tensor) -> Tensor:
+        """Behind a reasoning without it, the trajectory's start; each where its own ended."""
+        start, pad = self._vocabulary.traj_future_start, self._vocabulary.pad
+        without = ~(new == start).any(dim=1)
+        if not bool(without.any()):
+            return new
+        # The last token drawn is in nobody's cache yet; it and the start go in for these samples.
+        last = torch.where(without, new[:, -1], pad)
+        begin = torch.where(without, start, pad)
+        rows = without.nonzero()[:, 0]
+        pair = torch.stack((last, begin), dim=1)[rows]
+        self._language.extend(own, pair, new.shape[1] - 1, rows)
+        padding = torch.full_like(begin, pad)
+        return torch.cat((new, begin[:, None], padding[:, None]), dim=1)

@@ -1,0 +1,186 @@
+"""`fast` from frames or patches to trajectories: what `inference.plan` is to `eager`.
+
+The same weights, seed and options give the same tokens and, within fp32's rounding, trajectories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alpamayo_ros.errors import ModelError
+from alpamayo_ros.types import N_FRAMES, N_WAYPOINTS
+from alpamayo_ros.vla import inference
+from alpamayo_ros.vla.expert import first_after_start
+from alpamayo_ros.vla.fast.cache import Own, Shared
+from alpamayo_ros.vla.fast.flow import Branch, FastExpert, branch
+from alpamayo_ros.vla.fast.frame_cache import FrameCache
+from alpamayo_ros.vla.fast.language import FastLanguage
+from alpamayo_ros.vla.fast.reason import FastReasoner, Reasoned
+from alpamayo_ros.vla.fast.vision import FastVision, joined
+from alpamayo_ros.vla.generation import ImageFeatures, Prompt
+from alpamayo_ros.vla.inference import Planned, PlanningOptions, StageClock
+from alpamayo_ros.vla.model import AlpamayoModel
+
+REASONING = ("before", "off")
+FRAME_CAPACITY = 4 * 7 * N_FRAMES  # four windows of every camera
+
+
+class FastRuntime:
+    """One model's fast path. Not for two threads at once: its frame cache is one stream's."""
+
+    def __init__(self, model: AlpamayoModel, group: int | None = None) -> None:
+        self.model = model
+        self.frames = FrameCache(FRAME_CAPACITY)
+        self.vision = FastVision(model, group)
+        self.language = FastLanguage(model)
+        self.reasoner = FastReasoner(model, self.language)
+        self.expert = FastExpert(model)
+
+    def see(
+        self, images: NDArray[np.uint8], stamps_ns: NDArray[np.int64], cameras: Sequence[int]
+    ) -> ImageFeatures:
+        """Features of a window (C, F, H, W, 3) with stamps (C, F); new frames alone are encoded."""
+
+        def encode(frames: NDArray[np.uint8]) -> list[ImageFeatures]:
+            return self.vision.encode_frames(torch.from_numpy(frames).to(self.model.device))
+
+        with inference.inference_precision(self.model):
+            return joined(self.frames.features(images, stamps_ns, cameras, encode))
+
+    def see_patches(self, prompt: Prompt) -> ImageFeatures:
+        """Features of a prompt's own patches; nothing is kept."""
+        return self.vision.encode_pixel_values(prompt.pixel_values, prompt.image_grid_thw)
+
+    def plan(
+        self,
+        prompt: Prompt,
+        history_xyz_in_rig_t0: Tensor,
+        history_rot_in_rig_t0: Tensor,
+        options: PlanningOptions,
+        seed: int | None = None,
+        noise: Tensor | None = None,
+        sequences: Tensor | None = None,
+        features: ImageFeatures | None = None,
+        reasoning: str = "before",
+        force_start: bool = False,
+    ) -> Planned:
+        """As `inference.plan`. `features` stand in for the prompt's pictures.
+
+        `reasoning` "off" starts the trajectory straight behind the prompt: what the reference gives
+        where the reasoning is empty. `force_start`: a reasoning that reaches the limit is followed
+        by the trajectory's start, where the reference plans without one. Raises ModelError.
+        """
+        model = self.model
+        inference.check_options(model, prompt, options)
+        if reasoning not in REASONING:
+            raise ModelError(f"reasoning is {reasoning!r}, wanted {' or '.join(REASONING)}")
+        clock = StageClock(model.device)
+        if reasoning == "off" and sequences is None:
+            sequences = self._without_reasoning(prompt, options.n_samples)
+        with inference.inference_precision(model):
+            with clock.stage("vision"):
+                features = features or self.see_patches(prompt)
+            with clock.stage("prefill"):
+                own = self.prefill(prompt, features, options, sequences)
+            with clock.stage("reasoning"):
+                if sequences is None:
+                    reasoned = self.reasoner.reason(
+                        prompt, own, options.tokens, options.max_new_tokens,
+                        inference.seeded(seed, model.device), force_start,
+                    )  # fmt: skip
+                else:
+                    reasoned, _ = self.reasoner.follow(own, sequences)
+            if noise is None:
+                noise = inference.draw_noise(model, own.count, seed)
+            with clock.stage("flow"):
+                branches = self.branches(prompt, features, reasoned, options.guidance_weight)
+                normalised = self.expert.denoise(
+                    branches, noise * options.flow_temperature,
+                    options.flow_steps or model.config.flow_steps, options.guidance_weight,
+                )  # fmt: skip
+            with clock.stage("unicycle"):
+                n = options.n_samples
+                speed = model.action_space.estimate_speed_t0(
+                    history_xyz_in_rig_t0, history_rot_in_rig_t0
+                ).repeat_interleave(n, 0)
+                z = history_xyz_in_rig_t0[:, -1, 2].repeat_interleave(n, 0)
+                xyz, rot = model.action_space.integrate(normalised, speed, z)
+            action = model.action_space.denormalise(normalised)
+        return Planned(
+            xyz, rot, action, normalised, speed,
+            inference.padded_sequences(model, reasoned.sequences), prompt.input_ids.shape[1],
+            clock.stage_ms,
+        )  # fmt: skip
+
+    def prefill(
+        self,
+        prompt: Prompt,
+        features: ImageFeatures,
+        options: PlanningOptions,
+        sequences: Tensor | None = None,
+    ) -> Own:
+        """Read a prompt once for all samples, with room behind it for tokens and waypoints."""
+        length = prompt.input_ids.shape[1]
+        # Two tokens more than asked for: a forced start, and what stands behind it.
+        new = options.max_new_tokens + 2 if sequences is None else sequences.shape[1] - length
+        room = new + N_WAYPOINTS
+        single = options.n_samples == 1
+        shared = self.language.read(prompt, features, room if single else 0)
+        self.language.table.reserve(length + int(shared.rope_delta.max()) + room + 1)
+        return Own(shared, len(prompt.input_ids) * options.n_samples, room)
+
+    def branches(
+        self,
+        prompt: Prompt,
+        features: ImageFeatures,
+        reasoned: Reasoned,
+        guidance_weight: float | None,
+    ) -> list[Branch]:
+        """What the waypoints see; with guidance, also without the navigation text."""
+        version = self.model.config.version
+        guided = branch(version, reasoned.own, reasoned.offset, reasoned.valid)
+        if guidance_weight is None:
+            return [guided]
+        return [guided, self.unguided(prompt, features, reasoned)]
+
+    def unguided(self, prompt: Prompt, features: ImageFeatures, reasoned: Reasoned) -> Branch:
+        """The same reasoning behind the prompt without its navigation text.
+
+        Pictures and history lie before the route: of a single prompt their keys and values serve
+        again, and only what follows the route is read anew.
+        """
+        model, vocabulary = self.model, self.model.vocabulary
+        shared = reasoned.own.shared
+        tokens = reasoned.sequences[:, shared.length :]
+        bare, attention = inference.unguided_ids(model, prompt)
+        if len(bare) == 1 and shared.visible is None:
+            kept = int((prompt.input_ids[0] == vocabulary.id_of("route_start")).int().argmax())
+            before = Shared(shared.layers, kept, shared.last_hidden, shared.rope_delta, None)
+        else:
+            stripped = replace(prompt, input_ids=bare, attention_mask=attention)
+            before, kept = self.language.read(stripped, features, 0), bare.shape[1]
+        suffix = bare[:, kept:].expand(reasoned.own.count, -1) if kept < bare.shape[1] else None
+        start = first_after_start(tokens, vocabulary.traj_future_start)
+        padded = inference.padded_sequences(model, tokens)
+        visible = padded != vocabulary.pad
+        extra = 0
+        if suffix is not None:
+            extra = suffix.shape[1]
+            padded = torch.cat((suffix, padded), dim=1)
+            visible = torch.cat((torch.ones_like(suffix, dtype=torch.bool), visible), dim=1)
+        own = Own(before, reasoned.own.count, padded.shape[1] + N_WAYPOINTS, in_place=False)
+        self.language.extend(own, padded, 0, visible=visible)
+        return branch(model.config.version, own, bare.shape[1] + start, extra + start, visible)
+
+    def _without_reasoning(self, prompt: Prompt, n_samples: int) -> Tensor:
+        """The prompt, the trajectory's start, and the pad that the reference would have drawn."""
+        vocabulary = self.model.vocabulary
+        ids = prompt.input_ids.repeat_interleave(n_samples, 0)
+        tail = ids.new_tensor([[vocabulary.traj_future_start, vocabulary.pad]])
+        return torch.cat((ids, tail.expand(len(ids), -1)), dim=1)
