@@ -31,6 +31,7 @@ from alpamayo_ros.vla.libraries import require_transformers
 
 if TYPE_CHECKING:
     from alpamayo_ros.vla.expert_runtimes import ExpertRuntime
+    from alpamayo_ros.vla.fast.runtime import FastRuntime
     from alpamayo_ros.vla.generation import Prompt
     from alpamayo_ros.vla.inference import Planned, PlanningOptions
     from alpamayo_ros.vla.load import Loaded
@@ -81,6 +82,7 @@ class VlaBackend(PlannerBackend):
         self._table = chain_of_causation.load_table(str(self.options.chain_of_causation or ""))
         self._loaded: Loaded | None = None
         self._expert: ExpertRuntime | None = None
+        self._fast: FastRuntime | None = None
         self._previous: PreviousPlan | None = None
 
     # ---- loading -----------------------------------------------------------------------------
@@ -107,6 +109,10 @@ class VlaBackend(PlannerBackend):
         if version == "r1":
             self._refuse_what_r1_cannot()
         self._expert = expert_of(self.manifest, options, self._loaded.model)
+        if options.runtime == "fast":
+            from alpamayo_ros.vla.fast.runtime import FastRuntime
+
+            self._fast = FastRuntime(self._loaded.model)
         LOGGER.info(
             "%s: Alpamayo %s on %s as %s in %.1f s; licence of the weights: %s",
             self.manifest.name,
@@ -135,11 +141,13 @@ class VlaBackend(PlannerBackend):
         """One plan of a grey standstill: allocations and kernels of the first are paid for here."""
         self.plan(standstill(cameras))
         self._previous = None
+        if self._fast is not None:
+            self._fast.frames.clear()
 
     def close(self) -> None:
         """Give back the model's memory."""
         on_gpu = self._loaded is not None and self._loaded.model.device.type == "cuda"
-        self._loaded = self._expert = self._previous = None
+        self._loaded = self._expert = self._fast = self._previous = None
         if on_gpu:
             import torch
 
@@ -151,18 +159,23 @@ class VlaBackend(PlannerBackend):
         """Reason, sample `samples` trajectories and choose one."""
         from alpamayo_ros.vla import inference, prepare
 
-        model, tokenizer = self._model.model, self._model.tokenizer
+        model, tokenizer, fast = self._model.model, self._model.tokenizer, self._fast
         started = time.perf_counter()
-        prompt = prepare.planning_prompt(model, tokenizer, self._prompt_config(), sample)
+        prompt = prepare.planning_prompt(
+            model, tokenizer, self._prompt_config(), sample,
+            fast.pictures(sample.images) if fast else None,
+        )  # fmt: skip
         prepared_ms = (time.perf_counter() - started) * 1e3
-        planned = inference.plan(
-            model,
-            prompt,
-            *prepare.history_tensors(model, sample),
-            self._planning_options(sample),
-            seed=self._seed(sample),
-            expert=self._expert,
-        )
+        history, options = prepare.history_tensors(model, sample), self._planning_options(sample)
+        seed = self._seed(sample)
+        if fast is not None:
+            planned = fast.plan(
+                prompt, *history, options, seed, window=sample, reasoning=self.options.reasoning
+            )
+        else:
+            planned = inference.plan(
+                model, prompt, *history, options, seed=seed, expert=self._expert
+            )
         plan = self._plan_of(sample, planned, prepared_ms)
         self._previous = PreviousPlan(
             plan.t0_ns,

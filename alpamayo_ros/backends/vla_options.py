@@ -11,6 +11,8 @@ from alpamayo_ros.candidates import POLICIES
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
 
+RUNTIMES = ("eager", "fast")
+REASONING = ("before", "off")
 EXPERT_RUNTIMES = ("torch", "tensorrt", "onnxruntime")
 PATHS = ("checkpoint", "tokenizer", "backbone", "expert_model", "chain_of_causation")
 
@@ -37,6 +39,8 @@ class VlaOptions:
     max_text: int = 256  # characters of a navigation text or question
     max_answer_tokens: int = 128
     seed: int = 0
+    runtime: str = "eager"
+    reasoning: str = "before"  # "off" is fast's: the trajectory without reasoning
     expert_runtime: str = "torch"
     expert_model: Path | None = None  # ONNX file or engine, for the other runtimes
     chain_of_causation: Path | None = None  # None: the shipped table
@@ -74,6 +78,12 @@ class VlaOptions:
             ("top_p", "> 0 and <= 1", 0 < self.top_p <= 1),
             ("top_k", "1 or more", self.top_k is None or self.top_k >= 1),
             ("choice", " or ".join(POLICIES), self.choice in POLICIES),
+            ("runtime", " or ".join(RUNTIMES), self.runtime in RUNTIMES),
+            ("reasoning", " or ".join(REASONING), self.reasoning in REASONING),
+            ("reasoning", "before, or runtime fast",
+             self.reasoning == "before" or self.runtime == "fast"),
+            ("expert_runtime", "torch with runtime fast, which has its own",
+             self.expert_runtime == "torch" or self.runtime == "eager"),
             ("expert_runtime", " or ".join(EXPERT_RUNTIMES),
              self.expert_runtime in EXPERT_RUNTIMES),
         ):  # fmt: skip

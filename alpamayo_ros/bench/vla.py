@@ -12,14 +12,16 @@ import numpy as np
 import torch
 
 from alpamayo_ros.bench.figures import percentiles, table
-from alpamayo_ros.types import N_FRAMES, N_HISTORY
+from alpamayo_ros.geometry import identity_pose
+from alpamayo_ros.types import FRAME_STEP_NS, N_FRAMES, N_HISTORY, PlannerSample
 from alpamayo_ros.vla import inference
+from alpamayo_ros.vla.fast.runtime import FastRuntime
 from alpamayo_ros.vla.generation import Prompt
 from alpamayo_ros.vla.inference import PlanningOptions
 from alpamayo_ros.vla.initialise import random_model
 from alpamayo_ros.vla.load import find_device, find_dtype
 from alpamayo_ros.vla.model import AlpamayoModel
-from alpamayo_ros.vla.prepare import R1_CAMERAS
+from alpamayo_ros.vla.prepare import R1_CAMERAS, history_tensors
 from alpamayo_ros.vla.prompt import (
     PromptConfig,
     expand_image_ids,
@@ -34,6 +36,7 @@ from alpamayo_ros.vla.vocabulary import QWEN_ADDED, Vocabulary
 STAGES = ("prepare", "vision", "prefill", "reasoning", "flow", "unicycle", "plan")
 _PIECE = re.compile(r"<\|[^|<>]*\|>|\w+|[^\w\s]")
 GIB = 1024**3
+HEAD = ["runtime", "samples", "tokens", *STAGES, "p99", "peak GiB", "eager / this"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class VlaOptions:
     image_height: int = 320
     image_width: int = 576
     seed: int = 0
+    runtimes: tuple[str, ...] = ("eager", "fast")
 
 
 def measure(
@@ -69,7 +73,7 @@ def measure(
             max_new_tokens=tokens,
             flow_steps=options.flow_steps,
         )
-        rows.append(_row(model, options, planning))
+        rows += _rows(model, options, planning)
         progress((done + 1) / len(combinations))
     return {
         "size": options.size,
@@ -88,46 +92,94 @@ def measure(
     }
 
 
-def _row(model: AlpamayoModel, options: VlaOptions, planning: PlanningOptions) -> dict[str, Any]:
-    """One combination: a warm-up, then the repeats on pictures of their own."""
+def _rows(
+    model: AlpamayoModel, options: VlaOptions, planning: PlanningOptions
+) -> list[dict[str, Any]]:
+    """One combination, a row a runtime: a warm-up, then ticks that each runtime plans in turn.
+
+    The window moves by a frame a tick: 12 of its 16 frames are those of the tick before.
+    """
     on_gpu = model.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(model.device)
-    stages: dict[str, list[float]] = {name: [] for name in STAGES}
+    fast = FastRuntime(model) if "fast" in options.runtimes else None
+    stages: dict[str, dict[str, list[float]]] = {
+        name: {stage: [] for stage in STAGES} for name in options.runtimes
+    }
     length = 0
-    for repeat in range(options.repeats + 1):
-        clock = inference.StageClock(model.device)
-        with clock.stage("plan"):
-            with clock.stage("prepare"):
-                prompt, xyz, rot = made_up_input(model, options, seed=repeat)
-            planned = inference.plan(model, prompt, xyz, rot, planning, seed=repeat)
-        length = planned.prompt_length
-        if repeat:
-            for name, value in {**clock.stage_ms, **planned.stage_ms}.items():
-                stages[name].append(value)
+    for tick in range(options.repeats + 1):
+        sample = made_up_sample(options, tick)
+        for name in options.runtimes:
+            clock = inference.StageClock(model.device)
+            with clock.stage("plan"):
+                with clock.stage("prepare"):
+                    uses = fast if name == "fast" else None
+                    prompt, xyz, rot = made_up_input(model, options, sample, uses)
+                if uses is not None:
+                    planned = uses.plan(prompt, xyz, rot, planning, tick, window=sample)
+                else:
+                    planned = inference.plan(model, prompt, xyz, rot, planning, seed=tick)
+            length = planned.prompt_length
+            if tick:
+                for stage, value in {**clock.stage_ms, **planned.stage_ms}.items():
+                    stages[name][stage].append(value)
     peak = (
         torch.cuda.max_memory_allocated(model.device) / GIB
         if on_gpu
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     )
-    return {
-        "samples": planning.n_samples,
-        "reasoning_tokens": planning.max_new_tokens,
-        "prompt_tokens": length,
-        "stages_ms": {name: percentiles(values) for name, values in stages.items()},
-        "peak_gib": peak,
-        "peak_of": "device memory" if on_gpu else "process",
-    }
+    rows = []
+    for name in options.runtimes:
+        medians = {stage: percentiles(values) for stage, values in stages[name].items()}
+        eager = stages.get("eager", stages[name])
+        rows.append({
+            "runtime": name,
+            "samples": planning.n_samples,
+            "reasoning_tokens": planning.max_new_tokens,
+            "prompt_tokens": length,
+            "stages_ms": medians,
+            "eager_over_this": {
+                stage: percentiles(eager[stage])["p50"] / max(medians[stage]["p50"], 1e-6)
+                for stage in STAGES
+            },
+            "peak_gib": peak,
+            "peak_of": "device memory" if on_gpu else "process",
+        })  # fmt: skip
+    return rows
+
+
+def made_up_sample(options: VlaOptions, tick: int) -> PlannerSample:
+    """Noise as pictures, each its camera's and stamp's own, and a straight drive as history."""
+    shape = (options.image_height, options.image_width, 3)
+    images = np.array([
+        [np.random.default_rng((options.seed, camera, tick + i)).integers(0, 256, shape, np.uint8)
+         for i in range(N_FRAMES)] for camera in R1_CAMERAS
+    ])  # fmt: skip
+    stamps = (tick + np.arange(N_FRAMES)) * FRAME_STEP_NS
+    xyz = np.zeros((N_HISTORY, 3))
+    xyz[:, 0] = np.arange(1 - N_HISTORY, 1) * 0.8
+    return PlannerSample(
+        t0_ns=int(stamps[-1]),
+        images=images,
+        image_stamps_ns=np.tile(stamps, (len(R1_CAMERAS), 1)),
+        camera_indices=np.array(R1_CAMERAS),
+        history_xyz_in_rig_t0=xyz,
+        history_rot_in_rig_t0=np.broadcast_to(np.eye(3), (N_HISTORY, 3, 3)),
+        speed_mps=8.0,
+        acceleration_mps2=0.0,
+        yaw_rate_rps=0.0,
+        odometry_from_rig_t0=identity_pose(),
+    )
 
 
 def made_up_input(
-    model: AlpamayoModel, options: VlaOptions, seed: int
+    model: AlpamayoModel, options: VlaOptions, sample: PlannerSample, fast: FastRuntime | None
 ) -> tuple[Prompt, torch.Tensor, torch.Tensor]:
-    """Noise as pictures, a straight drive as history, a prompt of the released length."""
-    rng = np.random.default_rng(seed)
-    shape = (len(R1_CAMERAS), N_FRAMES, options.image_height, options.image_width, 3)
-    frames = rng.integers(0, 256, shape, np.uint8)
-    pictures = vision_input(frames, VisionConfig(), model.device)
+    """A prompt of the released length; its patches, unless `fast` makes them itself."""
+    if fast is None:
+        pictures = vision_input(sample.images, VisionConfig(), model.device)
+    else:
+        pictures = fast.pictures(sample.images)
     text = planning_text(PromptConfig.released(options.version), R1_CAMERAS)
     ids = expand_image_ids(
         stand_in_ids(text, model.vocabulary),
@@ -135,9 +187,7 @@ def made_up_input(
         tokens_per_image(pictures.image_grid_thw),
     )
     input_ids = torch.tensor([ids], device=model.device)
-    xyz = torch.zeros(1, N_HISTORY, 3, device=model.device)
-    xyz[..., 0] = torch.arange(1 - N_HISTORY, 1) * 0.8
-    rot = torch.eye(3, device=model.device).expand(1, N_HISTORY, 3, 3).clone()
+    xyz, rot = history_tensors(model, sample)
     history = model.history_tokenizer.encode(xyz, rot) + model.vocabulary.history_token_start
     fused = fuse_history(input_ids, model.vocabulary.traj_history, history)
     prompt = Prompt(fused, torch.ones_like(fused), pictures.pixel_values, pictures.image_grid_thw)
@@ -170,12 +220,14 @@ def report(result: dict[str, Any]) -> str:
     )
     rows = [
         [
+            row["runtime"],
             row["samples"],
             row["reasoning_tokens"],
             *(f"{row['stages_ms'][name]['p50']:.1f}" for name in STAGES),
             f"{row['stages_ms']['plan']['p99']:.1f}",
             f"{row['peak_gib']:.2f}",
+            f"{row['eager_over_this']['plan']:.2f}",
         ]
         for row in result["rows"]
     ]
-    return f"{head}\n{table(['samples', 'tokens', *STAGES, 'p99', 'peak GiB'], rows)}"
+    return f"{head}\n{table(HEAD, rows)}"

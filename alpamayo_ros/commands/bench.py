@@ -44,7 +44,8 @@ example:
 """
 _VLA = """Stages of one Alpamayo plan on random weights: no download, no recording, no ROS.
 
-A row for each number of samples with each length of reasoning. full is the released size (11.1 B
+A row for each number of samples with each length of reasoning, `eager` beside `fast`, whose window
+moves by a frame a tick: 4 of 16 frames are new. full is the released size (11.1 B
 parameters, made on the device: 22 GB there as bfloat16).
 
 examples:
@@ -95,6 +96,8 @@ def _add_vla_arguments(vla: argparse.ArgumentParser) -> None:
     vla.add_argument("--version", choices=("r1", "1.5"), default="r1")
     vla.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
     vla.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
+    vla.add_argument("--runtime", choices=("both", "eager", "fast"), default="both",
+                     help="both: side by side, tick by tick (default)")  # fmt: skip
     vla.add_argument("--samples", default="1", metavar="N,N",
                      help="trajectories of one instant (default 1)")  # fmt: skip
     vla.add_argument("--tokens", default="16", metavar="N,N",
@@ -175,6 +178,7 @@ def _vla(args: argparse.Namespace) -> dict[str, Any]:
     options = vla.VlaOptions(
         args.size, args.version, args.device, args.dtype, _counts("--samples", args.samples),
         _counts("--tokens", args.tokens), args.steps, args.repeats,
+        runtimes=("eager", "fast") if args.runtime == "both" else (args.runtime,),
     )  # fmt: skip
     _check_range("--steps", args.steps, 1, 1000)
     _check_range("--repeats", args.repeats, 1, 100_000)

@@ -20,7 +20,7 @@ from alpamayo_ros.vla.prompt import (
 )
 from alpamayo_ros.vla.tokenizer import AlpamayoTokenizer
 from alpamayo_ros.vla.trajectory_tokens import fuse_history
-from alpamayo_ros.vla.vision_input import VisionConfig, vision_input
+from alpamayo_ros.vla.vision_input import VisionConfig, VisionInput, vision_input
 
 R1_CAMERAS = (0, 1, 2, 6)
 
@@ -58,12 +58,16 @@ def planning_prompt(
     tokenizer: AlpamayoTokenizer,
     config: PromptConfig,
     sample: PlannerSample,
+    pictures: VisionInput | None = None,
 ) -> Prompt:
-    """The prompt for a plan. Raises ModelError: cameras, or a text that may not enter a prompt."""
+    """The prompt for a plan, of `pictures` where they are made already.
+
+    Raises ModelError: cameras, or a text that may not enter a prompt.
+    """
     cameras = sample.camera_indices.tolist()
     check_cameras(config.version, cameras)
     text = planning_text(config, cameras, N_FRAMES, sample.navigation)
-    prompt = _prompt(model, tokenizer, text, sample)
+    prompt = _prompt(model, tokenizer, text, sample, pictures)
     xyz, rot = history_tensors(model, sample)
     history = model.history_tokenizer.encode(xyz, rot) + model.vocabulary.history_token_start
     ids = fuse_history(prompt.input_ids, model.vocabulary.traj_history, history)
@@ -83,7 +87,11 @@ def question_prompt(
 
 
 def _prompt(
-    model: AlpamayoModel, tokenizer: AlpamayoTokenizer, text: str, sample: PlannerSample
+    model: AlpamayoModel,
+    tokenizer: AlpamayoTokenizer,
+    text: str,
+    sample: PlannerSample,
+    pictures: VisionInput | None = None,
 ) -> Prompt:
     visual = model.vlm.model.visual.config
     vision = VisionConfig(
@@ -93,7 +101,7 @@ def _prompt(
         model.config.min_pixels,
         model.config.max_pixels,
     )
-    pictures = vision_input(sample.images, vision, model.device)
+    pictures = pictures or vision_input(sample.images, vision, model.device)
     counts = tokens_per_image(pictures.image_grid_thw, vision.merge)
     ids = expand_image_ids(tokenizer.encode(text), model.vocabulary.image_pad, counts)
     input_ids = torch.tensor([ids], dtype=torch.long, device=model.device)

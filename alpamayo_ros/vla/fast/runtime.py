@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import N_FRAMES, N_WAYPOINTS
+from alpamayo_ros.types import N_FRAMES, N_WAYPOINTS, PlannerSample
 from alpamayo_ros.vla import inference
 from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast.cache import Own, Shared
@@ -26,6 +26,7 @@ from alpamayo_ros.vla.fast.vision import FastVision, joined
 from alpamayo_ros.vla.generation import ImageFeatures, Prompt
 from alpamayo_ros.vla.inference import Planned, PlanningOptions, StageClock
 from alpamayo_ros.vla.model import AlpamayoModel
+from alpamayo_ros.vla.vision_input import VisionInput
 
 REASONING = ("before", "off")
 FRAME_CAPACITY = 4 * 7 * N_FRAMES  # four windows of every camera
@@ -53,6 +54,13 @@ class FastRuntime:
         with inference.inference_precision(self.model):
             return joined(self.frames.features(images, stamps_ns, cameras, encode))
 
+    def pictures(self, images: NDArray[np.uint8]) -> VisionInput:
+        """The grid of a window (C, F, H, W, 3) for its prompt; no patches, for `see` makes them."""
+        cameras, frames, height, width, _ = images.shape
+        row = [1, *self.vision.grid_of(height, width)]
+        grid = torch.tensor([row] * (cameras * frames), device=self.model.device)
+        return VisionInput(torch.empty(0, device=self.model.device), grid)
+
     def see_patches(self, prompt: Prompt) -> ImageFeatures:
         """Features of a prompt's own patches; nothing is kept."""
         return self.vision.encode_pixel_values(prompt.pixel_values, prompt.image_grid_thw)
@@ -66,11 +74,11 @@ class FastRuntime:
         seed: int | None = None,
         noise: Tensor | None = None,
         sequences: Tensor | None = None,
-        features: ImageFeatures | None = None,
+        window: PlannerSample | None = None,
         reasoning: str = "before",
         force_start: bool = False,
     ) -> Planned:
-        """As `inference.plan`. `features` stand in for the prompt's pictures.
+        """As `inference.plan`; a `window`'s frames stand in for the prompt's pictures.
 
         `reasoning` "off" starts the trajectory straight behind the prompt: what the reference gives
         where the reasoning is empty. `force_start`: a reasoning that reaches the limit is followed
@@ -85,7 +93,12 @@ class FastRuntime:
             sequences = self._without_reasoning(prompt, options.n_samples)
         with inference.inference_precision(model):
             with clock.stage("vision"):
-                features = features or self.see_patches(prompt)
+                if window is None:
+                    features = self.see_patches(prompt)
+                else:
+                    features = self.see(
+                        window.images, window.image_stamps_ns, window.camera_indices.tolist()
+                    )
             with clock.stage("prefill"):
                 own = self.prefill(prompt, features, options, sequences)
             with clock.stage("reasoning"):

@@ -106,7 +106,7 @@ class FastVision:
                 for i in range(count)]  # fmt: skip
 
     def _forward(self, patches: Tensor, constants: GridConstants) -> tuple[Tensor, list[Tensor]]:
-        """Images (N, P, 768 or 1536) to merged features (N, P / 4, out), and such a deepstack layer."""
+        """Images (N, P, 768 or 1536) to features (N, P / 4, out), and such a deepstack layer."""
         visual: Any = self._visual
         bias = visual.patch_embed.proj.bias
         weight = self._embed

@@ -1,7 +1,6 @@
 """A trajectory case: every stage from fused prompt to waypoints, teacher-forced and then free.
 
-Teacher-forced: each stage gets the reference's input. Then the whole runs by itself from the same
-noise and must arrive at the same waypoints.
+Each stage gets the reference's input; then the whole runs by itself to the same waypoints.
 """
 
 from __future__ import annotations
