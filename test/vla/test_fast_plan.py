@@ -142,7 +142,7 @@ def test_layouts_and_buffers_serve_again() -> None:
 
 
 def test_bfloat16() -> None:
-    """Under autocast the same tokens and a trajectory that is near: bf16 rounds differently."""
+    """Under autocast it plans, in fp32 at the end, for one sample and for more."""
     from alpamayo_ros.vla.initialise import random_model
 
     model = random_model("tiny", "r1", torch.device("cpu"), torch.bfloat16, seed=3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class FastExpert:
 
     def __init__(self, model: AlpamayoModel) -> None:
         self._model = model
-        self._expert: Any = model.expert
+        self._expert = cast(Any, model.expert)
         self._projection: Any = model.action_in_proj
         self._scale = float(self._expert.layers[0].self_attn.scaling)
         self._table = PositionTable(self._expert.rotary_emb, self._expert.norm.weight.new_zeros(1))
