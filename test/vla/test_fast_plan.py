@@ -163,3 +163,25 @@ def test_refusals() -> None:
         runtime.plan(prompt, *small.history(), OPTIONS, reasoning="later")
     with pytest.raises(ModelError, match="no navigation text"):
         runtime.plan(prompt, *small.history(), replace(OPTIONS, guidance_weight=1.5))
+
+
+def test_places_never_written_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory may hold NaN: what a dropped sample leaves unwritten must not reach its plan."""
+    from alpamayo_ros.vla.fast import cache
+
+    made = cache.buffers
+
+    def dirty(*arguments: object) -> list[cache.Pair]:
+        pairs = made(*arguments)  # type: ignore[arg-type]
+        for keys, values in pairs:
+            keys.fill_(float("nan"))
+            values.fill_(float("nan"))
+        return pairs
+
+    monkeypatch.setattr(cache, "buffers", dirty)
+    monkeypatch.setattr("alpamayo_ros.vla.fast.language.buffers", dirty)
+    steered(monkeypatch, "1.5", traj_future_start=6.0)
+    for images, n in (([1], 1), ([1], 4), ([1, 3], 2)):
+        rows = [small.row("1.5", count, seed=count) for count in images]
+        options = replace(OPTIONS, n_samples=n, tokens=TokenSampling(2.0), max_new_tokens=24)
+        equal(*both("1.5", small.prompt("1.5", rows, images), options, seed=5))

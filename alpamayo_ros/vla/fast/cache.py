@@ -62,9 +62,15 @@ class Own:
             self._layers = [(k[:, :, start:], v[:, :, start:]) for k, v in self.shared.layers]
         else:
             self._layers = buffers(
-                len(self.shared.layers), (self.count, heads, self.room, width), keys.dtype,
+                len(self.shared.layers),
+                (self.count, heads, self.room, width),
+                keys.dtype,
                 keys.device,
-            )  # fmt: skip
+            )
+            for pair in self._layers:
+                for tensor in pair:
+                    # A dropped sample's places are masked and never written: 0 * NaN is NaN.
+                    tensor.zero_()
 
     def pair(self, layer: int, end: int) -> Pair:
         """(N, kv heads, end, d) each."""
