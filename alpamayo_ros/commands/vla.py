@@ -24,7 +24,7 @@ VERSIONS = ("r1", "1.5")
 
 _INIT = """Write a random checkpoint in the released layout, with a manifest beside it.
 
-tiny (1.1 M parameters) and small (155 M) come with a tokenizer of their own; full (11.1 B,
+tiny (1.1 M parameters) and small (156 M) come with a tokenizer of their own; full (11.1 B,
 22 GB) needs Qwen3-VL's, named in its manifest. The plans of random weights mean nothing.
 """
 _CHECK = """Compare every stage with arrays of the public reference code, a line a case.

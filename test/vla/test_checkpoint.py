@@ -279,6 +279,13 @@ def test_an_expert_that_does_not_line_up() -> None:
         parameter_counts(parse_config(head, "test"), backbone_shape("tiny"))
 
 
+def test_heads_that_cannot_share_keys() -> None:
+    head = head_config("tiny", "r1")
+    head["expert_cfg"]["num_attention_heads"] = 3
+    with pytest.raises(ModelError, match="num_attention_heads is 3, no multiple of the 2"):
+        parameter_counts(parse_config(head, "test"), backbone_shape("tiny"))
+
+
 def test_backbone_of_transformers_5(tmp_path: Path) -> None:
     """`rope_parameters`, as version 5 writes it, says the same as version 4's two entries."""
     shape = backbone_shape("full")

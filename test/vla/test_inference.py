@@ -216,6 +216,17 @@ def test_bfloat16() -> None:
     assert torch.isfinite(planned.xyz_in_rig_t0).all()
 
 
+def test_the_small_size_plans() -> None:
+    """156 M parameters: the shapes between tiny and full fit together as well."""
+    from alpamayo_ros.vla.initialise import random_model
+
+    model = random_model("small", "1.5", torch.device("cpu"), torch.float32)
+    prompt = small.prompt("1.5", [small.row("1.5", 1)], [1])
+    options = replace(OPTIONS, max_new_tokens=2, flow_steps=2)
+    planned = inference.plan(model, prompt, *small.history(), options, seed=1)
+    assert torch.isfinite(planned.xyz_in_rig_t0).all()
+
+
 def test_answers_stop_at_the_end_of_the_turn() -> None:
     """Text alone: nothing masked, pads behind <|im_end|>, the limit kept."""
     model = small.model("1.5")
