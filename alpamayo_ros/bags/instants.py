@@ -10,6 +10,7 @@ from alpamayo_ros.bags.inputs import READERS, check_inputs
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.errors import BagError
 from alpamayo_ros.feed import Feed, steady_ns
+from alpamayo_ros.odometry import stamp_ns
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
@@ -20,7 +21,7 @@ from alpamayo_ros.types import NS_PER_S, PlannerSample, Rejection
 def sample_at(
     path: Path, settings: PlannerSettings, at_s: float, resize: Resize | None = None
 ) -> PlannerSample:
-    """The first sample that is due `at_s` seconds or more behind the bag's start.
+    """The first sample whose t0 is `at_s` seconds or more behind the first camera frame's stamp.
 
     Goes through the node's own pipeline. Raises BagError: no such time, or why there is no sample
     then.
@@ -42,19 +43,22 @@ def sample_at(
         cameras = {camera.topic: camera for camera in settings.cameras}
         last: Rejection | None = None
         begun = False
+        first_ns: int | None = None
         for topic, now_ns, message in bag.messages([*cameras, settings.odometry_topic]):
             if not begun:
                 pipeline.start(now_ns)
                 begun = True
             if topic in cameras:
                 reader = READERS[bag.topics[topic].type]
+                stamp = stamp_ns(message.header.stamp) + cameras[topic].stamp_offset_ns
+                first_ns = stamp if first_ns is None else min(first_ns, stamp)
                 feed.add_image(message, cameras[topic], reader, steady_ns(), now_ns)
             else:
                 feed.add_odometry(message, settings.odometry_stamp_offset_ns, now_ns)
             for tick in feed.poll(steady_ns(), now_ns):
                 if isinstance(tick, Rejection):
                     last = tick
-                elif tick.t0_ns >= bag.start_ns + round(at_s * NS_PER_S):
+                elif first_ns is not None and tick.t0_ns >= first_ns + round(at_s * NS_PER_S):
                     return _sample(tick, path)
         raise BagError(f"{path} has no sample from {at_s:g} s on; the last reason: {last}")
 

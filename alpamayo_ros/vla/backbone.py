@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.vla.config import AlpamayoConfig, read_json
+from alpamayo_ros.vla.config import AlpamayoConfig
+from alpamayo_ros.vla.config_reader import read_json
 
 # Qwen3-VL-8B, which Cosmos-Reason2-8B shares.
 QWEN3_VL_8B: Mapping[str, Any] = {

@@ -55,7 +55,7 @@ def random_context(
     seen = torch.ones(shape.samples, length, dtype=torch.long)
     prefix = Prefix(cache, torch.empty(0), seen, torch.full((shape.samples, 1), -length // 2))
     gaps = torch.tensor([GAP - index % (GAP + 1) for index in range(shape.samples)])
-    return expert_context(model, prefix, (length - gaps).clamp(min=1))
+    return expert_context(model, prefix, (length - gaps).clamp(min=1), length)
 
 
 def check_onnx(model: AlpamayoModel, file: ExpertFile, path: Path) -> tuple[float, float]:
