@@ -39,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
     parser.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="processes (default: one a core)"
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes (default: one a core); 1 for a model that fills cores or a GPU by itself",
     )
     parser.add_argument(
         "--ray", metavar="ADDRESS",
