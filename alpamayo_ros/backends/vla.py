@@ -141,12 +141,13 @@ class VlaBackend(PlannerBackend):
 
         model, tokenizer = self._model.model, self._model.tokenizer
         started = time.perf_counter()
-        prompt = prepare.planning_prompt(model, tokenizer, self._prompt_config(), sample)
+        history = prepare.history_tensors(model, sample)
+        prompt = prepare.planning_prompt(model, tokenizer, self._prompt_config(), sample, *history)
         prepared_ms = (time.perf_counter() - started) * 1e3
         planned = inference.plan(
             model,
             prompt,
-            *prepare.history_tensors(model, sample),
+            *history,
             self._planning_options(sample),
             seed=self._seed(sample),
             expert=self._expert,

@@ -18,9 +18,9 @@ from alpamayo_ros.commands import export_expert
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.commands.replay import add_planner_arguments
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.vla.vocabulary import VERSIONS
 
 SIZES = ("tiny", "small", "full")
-VERSIONS = ("r1", "1.5")
 
 _INIT = """Write a random checkpoint in the released layout, with a manifest beside it.
 

@@ -10,6 +10,7 @@ from vla import small_model as small
 
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla import generation, inference
+from alpamayo_ros.vla.golden.steering import steered
 from alpamayo_ros.vla.inference import PlanningOptions
 from alpamayo_ros.vla.token_sampling import TokenSampling
 
@@ -119,18 +120,14 @@ def test_the_stop_rule() -> None:
     """A row is steered to start its trajectory: one token more is drawn, and nothing behind."""
     model = small.model("r1")
     prompt = small.prompt("r1", [small.row("r1", 1)], [1])
-    weight, row = model.vlm.lm_head.weight, model.vocabulary.traj_future_start
+    row = model.vocabulary.traj_future_start
     with inference.inference_precision(model):
         features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
         hidden = generation.prefill(model, prompt, features).last_hidden
-    before = weight[row].clone()
-    try:
-        weight.data[row] = hidden[0] * 10.0
+    with steered(model, row, hidden[0] * 10.0):
         planned = inference.plan(
             model, prompt, *small.history(), replace(OPTIONS, max_new_tokens=50), seed=1
         )
-    finally:
-        weight.data[row] = before
     new = planned.sequences[0, planned.prompt_length :].tolist()
     assert new == [row, model.vocabulary.pad]
 
@@ -234,13 +231,11 @@ def test_what_ends_a_turn() -> None:
     """
     model = small.model("1.5")
     prompt = small.prompt("1.5", [small.row("1.5", 1)], [1])
-    weight, row = model.vlm.lm_head.weight, model.vocabulary.im_end
+    row = model.vocabulary.im_end
     with inference.inference_precision(model):
         features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
         hidden = generation.prefill(model, prompt, features).last_hidden
-        before = weight[row].clone()
-        try:
-            weight.data[row] = hidden[0] * 10.0
+        with steered(model, row, hidden[0] * 10.0):
             reasoned = generation.reason(
                 model, prompt, generation.prefill(model, prompt, features), 2, GREEDY, 6
             )
@@ -248,8 +243,6 @@ def test_what_ends_a_turn() -> None:
                 model, prompt, generation.prefill(model, prompt, features), 2, GREEDY, 6
             )
             answered = generation.finish(steps)
-        finally:
-            weight.data[row] = before
     length = prompt.input_ids.shape[1]
     assert reasoned.sequences[:, length:].tolist() == [[row], [row]]
     assert answered.sequences[:, length:].tolist() == [[row], [row]]
