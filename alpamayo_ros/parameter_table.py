@@ -100,6 +100,22 @@ PARAMETERS: tuple[Parameter, ...] = (
     _ms(
         "transport_slack_ms", 250.0, "frames are kept this long beyond what a sample spans", 5000.0
     ),
+    Parameter(
+        "isolation",
+        "auto",
+        "the model in a process of its own, which may hang or crash, or in a thread of the node's; "
+        "auto: as the backend asks (Alpamayo: process)",
+        choices=("auto", "process", "thread"),
+    ),
+    Parameter(
+        "plan_timeout_s",
+        10.0,
+        "a model's process that takes longer for a plan, or a step of an answer, is killed and "
+        "started anew",
+        0.1,
+        600.0,
+    ),
+    Parameter("load_timeout_s", 600.0, "the same for loading and for warming up", 1.0, 7200.0),
     Parameter("decode_threads", 2, "threads that decode images", 1, 16),
     Parameter("navigation_timeout_s", 60.0, "navigation text is forgotten after", 0.1, 86400.0),
     Parameter(

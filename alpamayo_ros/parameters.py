@@ -50,6 +50,9 @@ class PlannerSettings:
     odometry_child_from_rig: Pose3 | None
     path_in_odometry: bool
     resize_policy: str
+    isolation: str
+    plan_timeout_s: float
+    load_timeout_s: float
     decode_threads: int
     navigation_timeout_s: float
     navigation_max_length: int
@@ -151,6 +154,9 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
         ),
         path_in_odometry=v["path_frame"] == "odometry",
         resize_policy=v["resize_policy"],
+        isolation=v["isolation"],
+        plan_timeout_s=float(v["plan_timeout_s"]),
+        load_timeout_s=float(v["load_timeout_s"]),
         decode_threads=int(v["decode_threads"]),
         navigation_timeout_s=float(v["navigation_timeout_s"]),
         navigation_max_length=int(v["navigation_max_length"]),

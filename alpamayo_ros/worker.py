@@ -133,12 +133,17 @@ class InferenceWorker:
             self._wake.notify()
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Stop after the plan or step in progress; False where it took longer than `timeout_s`."""
+        """Stop after the plan or step in progress; False where it took longer than `timeout_s`.
+
+        One that takes longer is broken off where the backend can be.
+        """
         with self._wake:
             self._closed = True
             self._forget("the planner is shutting down")
             self._wake.notify()
         self._thread.join(timeout_s)
+        if self._thread.is_alive() and self._backend.abort():
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _forget(self, reason: str) -> None:

@@ -72,6 +72,7 @@ class VlaBackend(PlannerBackend):
     """The model in PyTorch; its expert optionally on another runtime."""
 
     resize = staticmethod(bicubic)
+    wants_process = True
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from alpamayo_ros.backends.base import ModelHealth
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.messages import SourceReport
 from alpamayo_ros.navigation import NavigationState
@@ -60,18 +62,20 @@ class Diagnostics:
             [("state", state), *compat.origin().items()],
         )
 
-    def model(self, manifest: Manifest) -> DiagnosticStatus:
-        """The model's entry: what its user should know."""
+    def model(self, manifest: Manifest, health: ModelHealth) -> DiagnosticStatus:
+        """The model's entry: what its user should know; an error while its process is lost."""
+        lost = f"the model's process is being started anew: {health.last_fault}"
         return self.status(
             "model",
-            OK,
-            manifest.introduction(),
+            OK if health.is_ready else ERROR,
+            manifest.introduction() if health.is_ready else lost,
             [
                 ("name", manifest.name),
                 ("licence", manifest.licence),
                 ("note", manifest.note),
                 ("takes_navigation", manifest.takes_navigation),
                 ("takes_questions", manifest.takes_questions),
+                *asdict(health).items(),
             ],
         )
 

@@ -21,6 +21,7 @@ from rclpy.duration import Duration
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.registry import create_for
 from alpamayo_ros.errors import ModelError
+from alpamayo_ros.isolation.backend import isolated
 from alpamayo_ros.messages import StatusContext
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings, settings_from
@@ -109,7 +110,13 @@ class PlannerNode(SafeLifecycleNode):
             raise ModelError("the model of before is still at work; configure again when it is not")
         self._left_behind = None
         settings = settings_from(self.parameters.values())
-        backend = create_for(settings)
+        backend = isolated(
+            create_for(settings),
+            settings.isolation,
+            settings.plan_timeout_s,
+            settings.load_timeout_s,
+            self.get_logger().warning,
+        )
         cameras = tuple(camera.name for camera in settings.cameras)
         backend.manifest.cameras.check(cameras, backend.manifest.name)
         started = time.monotonic()
@@ -293,7 +300,7 @@ class PlannerNode(SafeLifecycleNode):
             statuses.append(self._diagnostics.planning(self._last_rejection, silent_s, counts))
         if backend is not None and inputs is not None:
             state, reports = inputs.navigation.state(), inputs.reports(self.now_ns())
-            statuses.append(self._diagnostics.model(backend.manifest))
+            statuses.append(self._diagnostics.model(backend.manifest, backend.health()))
             statuses.append(self._diagnostics.navigation(state, backend.manifest.takes_navigation))
             statuses.extend(map(self._diagnostics.source, reports))
         self._diagnostics.publish(statuses, only_if_changed)
