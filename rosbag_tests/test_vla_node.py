@@ -45,6 +45,7 @@ def planning(bench: Bench, manifest: Path, *options: str, **parameters: Any) -> 
     """An active planner with that model, and a drive for it."""
     if options:
         parameters["model_options"] = list(options)
+    parameters.setdefault("plan_timeout_s", 2 * PLAN_S)
     bench.start_planner(model=str(manifest), autostart=True, **parameters)
     bench.wait(lambda: bench.state() == "active", LOAD_S, "active planner")
     drive = Drive(bench.node, cameras=parameters.get("camera_names", DEFAULT_CAMERAS))

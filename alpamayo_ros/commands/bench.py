@@ -53,6 +53,11 @@ examples:
   alpamayo bench vla --size tiny --samples 1,6
   alpamayo bench vla --size full --version 1.5 --device cuda --dtype bfloat16 --tokens 1,16,40
 """
+_ISOLATION = """What a process of its own costs a plan, beside a thread: medians of one run.
+
+example:
+  alpamayo bench isolation --repeats 1000 --check
+"""
 _SECONDS = (1.0, 3600.0)
 
 
@@ -88,6 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ticks.add_argument("--seconds", type=float, default=8.0,
                        help="measured time of each load of the real node (default 8)")  # fmt: skip
     ticks.add_argument("--no-ros", action="store_true", help="simulated time only")
+    isolation = action("isolation", "a plan in a process, and in a thread", _ISOLATION, _isolation)
+    isolation.set_defaults(seconds=_SECONDS[0])
+    isolation.add_argument("--repeats", type=int, default=500,
+                           help="plans of each (default 500)")  # fmt: skip
     _add_vla_arguments(action("vla", "stages of an Alpamayo plan", _VLA, _vla))
 
 
@@ -166,6 +175,17 @@ def _ticks(args: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     bars = [*simulated["bars"], *over_dds["bars"]]
     return {"simulated": simulated, "dds": over_dds, "bars": bars}
+
+
+def _isolation(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import isolation
+
+    _check_range("--repeats", args.repeats, 10, 100_000)
+    options = isolation.IsolationOptions(args.repeats)
+    return _measured(
+        args, "isolation", 1.0, lambda update: isolation.measure(options, update),
+        isolation.report, unit="",
+    )  # fmt: skip
 
 
 def _vla(args: argparse.Namespace) -> dict[str, Any]:
