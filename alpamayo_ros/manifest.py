@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alpamayo_ros import resources
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.types import CAMERA_NAMES
+from alpamayo_ros.yaml_text import YamlError, read_yaml
 
 REQUIRED = ("name", "backend", "licence", "cameras")
 
@@ -74,18 +73,14 @@ def load_manifest(model: str) -> Manifest:
     looks_like_path = "/" in model or model.endswith((".yaml", ".yml"))
     path = Path(model) if looks_like_path else resources.resource("models") / f"{model}.yaml"
     try:
-        text = path.read_text()
+        content = read_yaml(path)
     except FileNotFoundError as error:
         where = f"{path} does not exist" if looks_like_path else f"no model {model!r}"
         raise ModelError(f"{where}. {_shipped()}") from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path} is not YAML: {error}") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ModelError(f"{path} is not YAML: {error}") from error
+    except YamlError as error:
+        raise ModelError(f"{path} is {error}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} is no manifest: a mapping with {', '.join(REQUIRED)} is wanted")
     missing = [key for key in REQUIRED if key not in content]

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alpamayo_ros import geometry
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.parameter_table import BY_NAME, MAX_OFFSET_MS, PARAMETERS, check_value
 from alpamayo_ros.pipeline import PipelineSettings
 from alpamayo_ros.sampling import SamplingLimits
 from alpamayo_ros.types import CAMERA_NAMES, NS_PER_MS, Pose3
+from alpamayo_ros.yaml_text import YamlError, load_yaml, read_yaml
 
 
 class SettingsError(UserError):
@@ -186,9 +185,9 @@ def parsed_option(entry: str) -> tuple[str, Any]:
     if not (key and equals):
         raise ValueError("wanted key=value")
     try:
-        return key, yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
-        raise ValueError(f"the value is not YAML ({' '.join(str(error).split())})") from error
+        return key, load_yaml(text)
+    except YamlError as error:
+        raise ValueError(f"the value is {error}") from error
 
 
 def _each(entries: Sequence[Any], count: int) -> list[Any]:
@@ -205,13 +204,16 @@ def read_parameter_file(path: Path) -> dict[str, Any]:
     Raises SettingsError where it is not such a file.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path)
+    except (OSError, YamlError) as error:
         raise SettingsError(f"parameter file {path}: {error}") from error
     values: dict[str, Any] = {}
     found = _collect(content, values)
     if not found:
         raise SettingsError(f"parameter file {path} has no `ros__parameters:` entry")
+    unnamed = [name for name in values if not isinstance(name, str)]
+    if unnamed:
+        raise SettingsError(f"parameter file {path}: {unnamed[0]!r} is no parameter's name")
     values.pop("use_sim_time", None)
     for name in [name for name in values if name.startswith("qos_overrides")]:
         del values[name]

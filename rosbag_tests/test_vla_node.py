@@ -45,7 +45,7 @@ def planning(bench: Bench, manifest: Path, *options: str, **parameters: Any) -> 
     """An active planner with that model, and a drive for it."""
     if options:
         parameters["model_options"] = list(options)
-    parameters.setdefault("plan_timeout_s", 2 * PLAN_S)
+    parameters = {"isolation": "thread", "plan_timeout_s": 2 * PLAN_S, **parameters}
     bench.start_planner(model=str(manifest), autostart=True, **parameters)
     bench.wait(lambda: bench.state() == "active", LOAD_S, "active planner")
     drive = Drive(bench.node, cameras=parameters.get("camera_names", DEFAULT_CAMERAS))
@@ -57,13 +57,14 @@ def planning(bench: Bench, manifest: Path, *options: str, **parameters: Any) -> 
 def test_every_sample_taken_gives_a_plan_and_its_reasoning(
     bench: Bench, checkpoints: dict[str, Path]
 ) -> None:
-    """R1 in the node, slower than 10 Hz: one plan a sample taken, the skipped ones are counted."""
+    """R1 in a process of its own, slower than 10 Hz: one plan a sample taken, the skipped ones are
+    counted."""
     reasoning, traces = (
         hear(bench, String, "reasoning"),
         hear(bench, ReasoningTrace, "reasoning_trace"),
     )
     candidates = hear(bench, CandidateTrajectories, "candidates")
-    drive = planning(bench, checkpoints["r1"], "samples=3", "choice=medoid")
+    drive = planning(bench, checkpoints["r1"], "samples=3", "choice=medoid", isolation="auto")
     bench.wait_plans(6, PLAN_S)
     drive.stop()
     bench.wait(

@@ -113,9 +113,27 @@ def camera_model(calibration: Calibration | None, transforms: RigOffset) -> Came
         return None
     info = calibration.info
     optical_from_rig = transforms.child_from_rig(calibration.frame_id)
-    k = np.asarray(info.k, dtype=np.float64).reshape(3, 3)
-    if optical_from_rig is None or k[0, 0] <= 0 or info.distortion_model not in DISTORTION_MODELS:
+    if optical_from_rig is None or not _is_usable(info):
         return None
     return CameraModel(
-        k, optical_from_rig, int(info.width), int(info.height), info.d, info.distortion_model
+        np.asarray(info.k, dtype=np.float64).reshape(3, 3),
+        optical_from_rig,
+        int(info.width),
+        int(info.height),
+        info.d,
+        info.distortion_model,
+    )
+
+
+def _is_usable(info: Any) -> bool:
+    """Whether a CameraInfo has a size, focal lengths and a lens model: drivers send zeros."""
+    k, d = (np.asarray(values, dtype=np.float64) for values in (info.k, info.d))
+    lengths = DISTORTION_MODELS.get(info.distortion_model, ())
+    return bool(
+        min(info.width, info.height) > 0
+        and k.size == 9
+        and np.isfinite(k).all()
+        and min(k.flat[0], k.flat[4]) > 0
+        and len(d) in lengths
+        and np.isfinite(d).all()
     )

@@ -63,8 +63,15 @@ class ArrayReader:
 def unpack(kind: type[Made], told: Any, reader: ArrayReader, **given: Any) -> Made:
     """A dataclass of type `kind`; `given` are fields that did not travel with it.
 
-    Raises ValueError, TypeError or KeyError where what is told does not fit the class.
+    Raises ValueError where what is told does not fit the class.
     """
+    try:
+        return _unpacked(kind, told, reader, given)
+    except Exception as error:  # strangers' values may be wrong in any way
+        raise ValueError(f"no {kind.__name__}: {type(error).__name__}: {error}") from error
+
+
+def _unpacked(kind: type[Made], told: Any, reader: ArrayReader, given: Mapping[str, Any]) -> Made:
     hints = _hints(kind)  # type: ignore[arg-type]
     values = {
         entry.name: _value(hints[entry.name], told[entry.name], reader)
@@ -89,7 +96,7 @@ def _value(hint: Any, told: Any, reader: ArrayReader) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return {key: _value(arguments[1], item, reader) for key, item in told.items()}
     if is_dataclass(hint) and isinstance(hint, type):
-        return unpack(hint, told, reader)
+        return _unpacked(hint, told, reader, {})
     if isinstance(hint, type) and issubclass(hint, (enum.Enum, Path)):
         return hint(told)
     if hint is float:

@@ -44,7 +44,7 @@ def pack_result(name: str, value: Plan | Answer) -> tuple[dict[str, Any], list[N
 
 
 def plan_of(message: Message) -> Plan:
-    """The plan of a reply. Raises ValueError, TypeError or KeyError where it is none."""
+    """The plan of a reply. Raises ValueError where it is none."""
     return unpack(Plan, message.header["plan"], message.arrays)
 
 

@@ -14,7 +14,13 @@ from alpamayo_ros.types import Pose3, readonly
 Array = NDArray[np.float64]
 
 NEAR_M = 0.3  # in front of the lens: what is nearer is cut away before it is projected
-DISTORTION_MODELS = ("", "plumb_bob", "rational_polynomial", "equidistant")
+# How many coefficients each may have; OpenCV takes no others.
+DISTORTION_MODELS = {
+    "": (0, 4, 5),
+    "plumb_bob": (0, 4, 5),
+    "rational_polynomial": (0, 4, 5, 8, 12, 14),
+    "equidistant": (0, 4),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +38,8 @@ class CameraModel:
         object.__setattr__(self, "k", readonly(np.reshape(self.k, (3, 3)), np.float64, (3, 3), "k"))
         object.__setattr__(self, "d", readonly(self.d, np.float64, (None,), "d"))
         if self.distortion_model not in DISTORTION_MODELS:
-            raise ValueError(
-                f"distortion model {self.distortion_model!r} is none of {DISTORTION_MODELS[1:]}"
-            )
+            known = ", ".join(filter(None, DISTORTION_MODELS))
+            raise ValueError(f"distortion model {self.distortion_model!r} is none of {known}")
 
     def resized(self, width: int, height: int) -> CameraModel:
         """The same camera for its whole image at another size."""
