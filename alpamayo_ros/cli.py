@@ -23,6 +23,7 @@ COMMANDS = {
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
     "parameters": "list the planner node's parameters",
+    "doctor": "say what is wrong with this machine or a running graph",
     "bench": "measure ingest, latency and tick rate on this machine",
 }
 

@@ -9,12 +9,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.parameters import parsed_option
+
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """--json PATH, the same for every command."""
     parser.add_argument(
         "--json", type=Path, metavar="PATH", help="write the result to PATH as JSON ('-': stdout)"
     )
+
+
+def option_of(entry: str) -> tuple[str, Any]:
+    """A --option KEY=VALUE, the value as in YAML. Raises UserError."""
+    try:
+        return parsed_option(entry)
+    except ValueError as error:
+        raise UserError(f"--option {entry!r}: {error}") from error
 
 
 def write_json(path: Path | None, result: Any) -> None:

@@ -35,13 +35,13 @@ class DeclaredParameters:
 
     def values(self) -> dict[str, Any]:
         """Every parameter's value; bad start-up values too, so that checking names them all."""
-        values = {name: _plain(self._node.get_parameter(name).value) for name in BY_NAME}
+        values = {name: plain(self._node.get_parameter(name).value) for name in BY_NAME}
         return {**values, **self._bad}
 
     def _declare(self, parameter: Parameter, override: Any) -> None:
         value: Any = parameter.default
         if override is not None:
-            given = _plain(override.value)
+            given = plain(override.value)
             if check_value(parameter, given) is None:
                 value = float(given) if isinstance(parameter.default, float) else given
             else:
@@ -55,7 +55,7 @@ class DeclaredParameters:
             parameter = BY_NAME.get(change.name)
             if parameter is None:
                 continue
-            problem = check_value(parameter, _plain(change.value))
+            problem = check_value(parameter, plain(change.value))
             if problem is not None:
                 return SetParametersResult(successful=False, reason=problem)
         for change in changes:
@@ -83,6 +83,6 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     return descriptor
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """ROS arrays as lists."""
     return list(value) if isinstance(value, (tuple, array)) else value

@@ -190,7 +190,10 @@ def _check(config: AlpamayoConfig, where: str) -> None:
 def _check_token_ids(stated: Mapping[str, Any], vocabulary: Vocabulary, where: str) -> None:
     """The ids that a released config.json states must be those that we derive."""
     for name, token_id in stated.items():
-        ours = vocabulary.id_of(f"traj_{name}")
+        try:
+            ours = vocabulary.id_of(f"traj_{name}")
+        except ModelError as error:
+            raise ModelError(f"{where}: traj_token_ids.{name}: {error}") from error
         if token_id != ours:
             raise ModelError(
                 f"{where}: traj_token_ids.{name} is {token_id}, its vocabulary makes it {ours}"

@@ -48,6 +48,7 @@ def fuzzed(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Check],
             database=None,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
+            report_multiple_bugs=False,
             # Not `explain`: it traces every line, and takes slow cases for hangs.
             phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
         )
