@@ -68,9 +68,14 @@ class Manifest:
         return f"model {self.name}, licence {self.licence}{note}"
 
 
+def is_path(model: str) -> bool:
+    """Whether a `model` is the path of a manifest, and not the name of a shipped one."""
+    return "/" in model or model.endswith((".yaml", ".yml"))
+
+
 def load_manifest(model: str) -> Manifest:
     """A manifest by model name (models/<name>.yaml) or by path. Raises ModelError."""
-    looks_like_path = "/" in model or model.endswith((".yaml", ".yml"))
+    looks_like_path = is_path(model)
     path = Path(model) if looks_like_path else resources.resource("models") / f"{model}.yaml"
     try:
         content = read_yaml(path)

@@ -25,6 +25,7 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    names_files: bool = False  # its values are held to `file_roots`, see file_roots.py
 
 
 def _ms(name: str, default: float, meaning: str, maximum: float, minimum: float = 0.0) -> Parameter:
@@ -32,17 +33,24 @@ def _ms(name: str, default: float, meaning: str, maximum: float, minimum: float 
 
 
 PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("model", "kinematic", "model: a name in models/ or the path of a manifest"),
+    Parameter(
+        "model",
+        "kinematic",
+        "model: a name in models/ or the path of a manifest",
+        names_files=True,
+    ),
     Parameter("backend", "", "runtime of the model; empty: as its manifest says"),
     Parameter(
         "model_options",
         [],
         "`key=value` each, the value as in YAML: overrides the `options` of the model's manifest",
+        names_files=True,
     ),
     Parameter(
         "chain_of_causation",
         "",
         "a table of decisions and phrases of your own, laid over the shipped one; empty: that one",
+        names_files=True,
     ),
     Parameter("camera_names", list(DEFAULT_CAMERAS), "which of the model's cameras there are"),
     Parameter(
@@ -138,6 +146,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         "how long configure waits for a first odometry to check its frame",
         0.0,
         60.0,
+    ),
+    Parameter(
+        "file_roots",
+        [],
+        "folders below which parameters set at run time may name files, beside the package's own "
+        "and those of files named at the start; not to be changed at run time",
     ),
     Parameter("autostart", False, "configure and activate without being asked"),
 )

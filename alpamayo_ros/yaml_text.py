@@ -50,6 +50,6 @@ def read_yaml(path: Path) -> Any:
     """The value of a YAML file in UTF-8. Raises YamlError, and OSError where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
+    except ValueError as error:  # not UTF-8, or a path with a NUL
         raise YamlError(f"not YAML: {error}") from error
     return load_yaml(text)

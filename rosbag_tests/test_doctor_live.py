@@ -18,12 +18,12 @@ from alpamayo_ros.ros.probe import read_header
 DOCTOR_S = 60.0  # it listens for seconds, and a busy machine takes some to start it
 
 
-def examined(bench: Bench, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+def examined(bench: Bench) -> tuple[int, list[dict[str, Any]]]:
     """The doctor's exit code and findings, while the bench goes on."""
     path = bench.folder / "findings.json"
     doctor = bench.start_command([
         sys.executable, "-m", "alpamayo_ros.cli", "doctor", "--live", "--for", "2",
-        "--json", str(path), *arguments,
+        "--json", str(path),
     ])  # fmt: skip
     bench.wait(lambda: not doctor.alive, DOCTOR_S, "findings")
     assert "Traceback" not in doctor.output
@@ -72,13 +72,6 @@ def test_a_graph_with_faults(bench: Bench) -> None:
     assert told("outputs", "/bench hears nothing on /planner/path", "ransient local")
     assert told("plans", "no plan")
     assert not told("camera front_wide")
-
-
-def test_a_node_that_is_not_there(bench: Bench) -> None:
-    """Named, with those that are."""
-    code, found = examined(bench, "--node", "pilot")
-    assert code == 1
-    assert "no node /pilot" in found[0]["what"] and "/bench" in found[0]["what"]
 
 
 def test_headers_are_read_from_bytes() -> None:

@@ -20,6 +20,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from alpamayo_ros.file_roots import FileRoots
 from alpamayo_ros.parameter_table import BY_NAME, PARAMETERS, Parameter, check_value
 
 
@@ -31,6 +32,7 @@ class DeclaredParameters:
         self._bad: dict[str, Any] = {}  # values given at start-up that cannot be used
         for parameter in PARAMETERS:
             self._declare(parameter, overrides.get(parameter.name))
+        self._roots = FileRoots(self.values())
         node.add_on_set_parameters_callback(self._on_set)
 
     def values(self) -> dict[str, Any]:
@@ -56,11 +58,20 @@ class DeclaredParameters:
             if parameter is None:
                 continue
             problem = check_value(parameter, plain(change.value))
-            if problem is not None:
+            if problem is None:
+                problem = self._roots.refusal(
+                    change.name, plain(change.value), self._model(changes)
+                )
+            if problem:
                 return SetParametersResult(successful=False, reason=problem)
         for change in changes:
             self._bad.pop(change.name, None)
         return SetParametersResult(successful=True)
+
+    def _model(self, changes: Sequence[RosParameter]) -> str:
+        """Parameter `model` after these changes."""
+        new = [change.value for change in changes if change.name == "model"]
+        return str(new[-1] if new else self.values()["model"])
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
