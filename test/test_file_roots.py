@@ -62,6 +62,12 @@ def test_elsewhere(name: str, value: object) -> None:
     assert name in refusal and ("file_roots" in refusal)
 
 
+def test_a_bad_path_at_the_start_ends_nothing() -> None:
+    """It is refused at configure, which can be put right."""
+    roots = FileRoots({**DEFAULTS, "model": "/a\0/b.yaml", "file_roots": ["~no_such_user/x"]})
+    assert roots.refusal("model", "kinematic", "kinematic") == ""
+
+
 def test_links_are_followed(tmp_path: Path) -> None:
     """A link below a root that leads out of it is out."""
     (tmp_path / "inside").mkdir()

@@ -53,25 +53,19 @@ class DeclaredParameters:
         )
 
     def _on_set(self, changes: Sequence[RosParameter]) -> SetParametersResult:
-        for change in changes:
-            parameter = BY_NAME.get(change.name)
-            if parameter is None:
-                continue
-            problem = check_value(parameter, plain(change.value))
-            if problem is None:
-                problem = self._roots.refusal(
-                    change.name, plain(change.value), self._model(changes)
-                )
-            if problem:
-                return SetParametersResult(successful=False, reason=problem)
+        new = {change.name: plain(change.value) for change in changes if change.name in BY_NAME}
+        problems = [check_value(BY_NAME[name], value) for name, value in new.items()]
+        if not any(problems):
+            if "model" in new:  # its options name files from its folder on
+                new = {"model_options": self.values()["model_options"], **new}
+            model = str(new.get("model", self.values()["model"]))
+            problems = [self._roots.refusal(name, value, model) for name, value in new.items()]
+        problem = next(filter(None, problems), None)
+        if problem is not None:
+            return SetParametersResult(successful=False, reason=problem)
         for change in changes:
             self._bad.pop(change.name, None)
         return SetParametersResult(successful=True)
-
-    def _model(self, changes: Sequence[RosParameter]) -> str:
-        """Parameter `model` after these changes."""
-        new = [change.value for change in changes if change.name == "model"]
-        return str(new[-1] if new else self.values()["model"])
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
