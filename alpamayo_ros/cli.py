@@ -24,6 +24,7 @@ COMMANDS = {
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
     "parameters": "list the planner node's parameters",
     "doctor": "say what is wrong with this machine or a running graph",
+    "policy": "write the SROS 2 policy of the nodes",
     "bench": "measure ingest, latency and tick rate on this machine",
 }
 
