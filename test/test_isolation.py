@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 import socket
@@ -249,6 +250,30 @@ def test_a_lost_process(make: Make, do: str, fault: ModelFault, said: str) -> No
     assert str(error.value) == health.last_fault
     assert fields_of(backend.plan(SAMPLE)) == fields_of(good)
     assert good.reasoning.endswith("warm for rear_tele")
+
+
+def test_no_process_can_be_started(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At first, which loading says; later, which every plan says until one can be started again."""
+
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    backend = make()
+    monkeypatch.setattr(keeper, "BACK_OFF_S", (0.01,))
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(ModelError, match="no process can be started.*temporarily unavailable"):
+            make()
+        with pytest.raises(ModelProcessError):
+            backend.plan(told_to("SIGKILL"))
+        until = time.monotonic() + WAIT_S
+        while "no process" not in backend.health().last_fault:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        with pytest.raises(ModelProcessError, match="no process can be started"):
+            backend.plan(SAMPLE)
+    wait_ready(backend, starts=2)
+    assert backend.plan(SAMPLE).t0_ns == SAMPLE.t0_ns
 
 
 def test_a_process_that_dies_between_two_calls(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

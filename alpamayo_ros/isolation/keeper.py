@@ -20,6 +20,7 @@ from alpamayo_ros.isolation.process import REAP_S, ModelProcess
 BACK_OFF_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 STEADY_S = 60.0  # a process that lived so long starts the series anew
 LOAD_PARAMETER = "load_timeout_s"
+CLOSED = "the planner was shut down"
 CLOSE_S = 2.0  # for a backend to give back what it holds; then it is killed
 
 
@@ -38,10 +39,10 @@ class Keeper:
         self._cameras: tuple[str, ...] | None = None
         self._process: ModelProcess | None = None  # alive, perhaps still loading
         self._is_ready = False
-        self._first_error: Exception | None = None
+        self._given_up: Exception | None = None  # why there will be no process
         self._closed = False
         self._health = ModelHealth(isolation="process", is_ready=False)
-        self._fault_s = 0.0  # steady
+        self._fault_s = self._ready_s = 0.0  # steady
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="model keeper", daemon=True)
         self._thread.start()
@@ -51,10 +52,10 @@ class Keeper:
     def wait_loaded(self) -> None:
         """Until the first start has succeeded; raises what it failed with."""
         with self._changed:
-            while not (self._is_ready or self._first_error or self._closed):
+            while not (self._is_ready or self._given_up or self._closed):
                 self._changed.wait()
-            if self._first_error is not None:
-                raise self._first_error
+            if self._given_up is not None:
+                raise self._given_up
 
     def warm_up(self, cameras: Sequence[str]) -> None:
         """Now, and after every restart."""
@@ -68,6 +69,8 @@ class Keeper:
                 return self._process
             if self._closed:
                 raise ModelError("the model's process was closed")
+            if self._given_up is not None:
+                raise self._given_up
             raise ModelProcessError(
                 ModelFault.RESTARTING,
                 f"the model's process is being started anew (start {self._health.starts}), "
@@ -87,7 +90,7 @@ class Keeper:
             process = self._process
             self._changed.notify_all()
         if process is not None:
-            process.kill(ModelProcessError(ModelFault.KILLED, "the planner was shut down"))
+            process.kill(ModelProcessError(ModelFault.KILLED, CLOSED))
 
     def close(self) -> None:
         """Have the backend give back what it holds, and end the process."""
@@ -106,29 +109,43 @@ class Keeper:
     # ---- the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._keep()
+        except Exception as error:  # whoever waits must hear of it, and every plan after
+            self._give_up(error)
+
+    def _keep(self) -> None:
         tries = 0
-        while (process := self._spawn()) is not None:
-            lost = self._load(process)
-            if lost is not None:
-                process.kill(ModelProcessError(ModelFault.EXITED, "it could not be loaded"))
-                process.watch()
-                if tries == 0 and not self._health.last_fault:
-                    self._give_up(lost)
-                    return
-            else:
-                since_s = time.monotonic()
-                lost = process.watch()
-                tries = tries if time.monotonic() - since_s < STEADY_S else 0
+        while not self._closed:
+            lost = self._live()
+            if self._health.pid:  # it was ready
+                tries = tries if time.monotonic() - self._ready_s < STEADY_S else 0
+            elif not self._health.last_fault:  # the first start of all: configure is waiting
+                self._give_up(lost)
+                return
             if not self._pause(lost, BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)]):
                 return
             tries += 1
 
-    def _spawn(self) -> ModelProcess | None:
+    def _live(self) -> Exception:
+        """One process from its start to its end, and why it ended."""
+        try:
+            process = self._spawn()
+        except OSError as error:
+            return ModelError(f"no process can be started for the model: {error}")
+        failed = self._load(process)
+        if failed is None:
+            return process.watch()
+        process.kill(ModelProcessError(ModelFault.EXITED, "it could not be loaded"))
+        process.watch()
+        return failed
+
+    def _spawn(self) -> ModelProcess:
         with self._changed:
-            if self._closed:
-                return None
-            self._process = ModelProcess(self._frames)
             self._health = replace(self._health, starts=self._health.starts + 1)
+            self._process = ModelProcess(self._frames)
+            if self._closed:  # meanwhile, and whoever closes found no process to kill
+                self._process.kill(ModelProcessError(ModelFault.KILLED, CLOSED))
             return self._process
 
     def _load(self, process: ModelProcess) -> Exception | None:
@@ -139,7 +156,7 @@ class Keeper:
         except Exception as error:  # whatever a backend raises at loading, and its process' end
             return error
         with self._changed:
-            self._is_ready = True
+            self._is_ready, self._ready_s = True, time.monotonic()
             self._health = replace(self._health, is_ready=True, pid=process.pid)
             restarted = bool(self._health.last_fault)
             self._changed.notify_all()
@@ -153,7 +170,8 @@ class Keeper:
 
     def _give_up(self, error: Exception) -> None:
         with self._changed:
-            self._first_error = error
+            self._given_up, self._is_ready = error, False
+            self._health = replace(self._health, is_ready=False, pid=0, last_fault=str(error))
             self._changed.notify_all()
 
     def _pause(self, lost: Exception, delay_s: float) -> bool:
