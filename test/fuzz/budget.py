@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 CASES = int(os.environ.get("FUZZ_CASES", "0"))
-SMALL = 25  # of each target, in the suite
+SMALL = 15  # of each target, in the suite
 HANG_S = 60  # the slowest case takes a second on a busy machine
 COUNTS: Counter[str] = Counter()
 
