@@ -376,6 +376,18 @@ def test_how_ends_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert faults.ended(1, 4).fault == ModelFault.EXITED
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("MemoryError", MemoryError), ("ValueError", ValueError), ("OutOfMemoryError", None),
+     ("UnicodeDecodeError", None), ("KeyError", None), ("SystemExit", None), ("print", None)],
+)  # fmt: skip
+def test_exceptions_of_another_process(name: str, kind: type[Exception] | None) -> None:
+    """Python's own where they can be made of a text, else of a class with the same name."""
+    error = faults.raised_there(name, "no memory for the cache", False)
+    assert (type(error).__name__, str(error)) == (name, "no memory for the cache")
+    assert isinstance(error, kind or faults.ModelCallError)
+
+
 def test_the_wire_refuses_garbage() -> None:
     """Lengths, JSON and arrays that are none, an end in the middle, silence: each by an error."""
     for sent in (

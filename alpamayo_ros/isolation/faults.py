@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import enum
 import signal
 from pathlib import Path
@@ -36,13 +37,25 @@ class ModelCallError(Exception):
 
 
 def raised_there(name: str, message: str, is_for_users: bool) -> Exception:
-    """An exception of the model's process as one of this one, with the same name and words."""
+    """An exception of the model's process as one of this one, with the same name and words.
+
+    Python's own are of their own class, where a text is all that they take.
+    """
     if is_for_users:
         return ModelError(message)
+    known = getattr(builtins, name, None)
+    if isinstance(known, type) and issubclass(known, Exception):
+        try:
+            error = known(message)
+        except TypeError:  # UnicodeDecodeError wants five things
+            pass
+        else:
+            if str(error) == message:  # KeyError quotes what it is given
+                return error
     kind = type(name, (ModelCallError,), {})
-    error = kind(message)
-    assert isinstance(error, ModelCallError)
-    return error
+    made = kind(message)
+    assert isinstance(made, ModelCallError)
+    return made
 
 
 def oom_kills() -> int | None:
