@@ -71,6 +71,7 @@ def test_a_hung_model(bench: Bench, manifest: Callable[..., str], tmp_path: Path
     trigger.touch()
     bench.wait(lambda: not trigger.exists(), START_S, "hang")
     assert bench.state() == "active"
+    bench.wait_rejection("planner_busy", START_S, since)  # it ticks on
     failed = bench.wait_rejection("planner_failed", START_S, since)
     assert "hung: plan took longer than 1.5 s" in failed.detail
     assert "plan_timeout_s" in failed.detail

@@ -24,7 +24,7 @@ from rclpy.qos import (
     qos_check_compatible,
 )
 
-from alpamayo_ros.doctor.live import CLOCK_TOPIC, Endpoint, Heard, Snapshot, inputs
+from alpamayo_ros.doctor.live import ACTIVE, CLOCK_TOPIC, Endpoint, Heard, Snapshot, inputs
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.msg import PlannerStatus
 from alpamayo_ros.parameter_table import BY_NAME
@@ -64,7 +64,11 @@ class _Probe:
             if seen.planner in seen.nodes:
                 self._ask()
                 self._listen()
-                self._spin(max(seen.seconds, SETTLE_S))
+                # The time to listen begins when all of it is heard: discovery takes its own.
+                self._spin(DISCOVERY_S, self._hears_all)
+                seen.outcomes.clear()
+                seen.seconds = max(seen.seconds, SETTLE_S)
+                self._spin(seen.seconds)
                 self._see_endpoints()
             seen.topics = {n: tuple(t) for n, t in self._node.get_topic_names_and_types()}
         finally:
@@ -143,6 +147,10 @@ class _Probe:
                 self._hear(topic, kind)
         if CLOCK_TOPIC in types:
             self._hear(CLOCK_TOPIC, types[CLOCK_TOPIC][0])
+
+    def _hears_all(self) -> bool:
+        streams = all(heard.arrivals_ns for heard in self._seen.heard.values())
+        return streams and (bool(self._seen.outcomes) or self._seen.state != ACTIVE)
 
     def _hear(self, topic: str, kind: str) -> None:
         heard = self._seen.heard.setdefault(topic, Heard())
