@@ -60,7 +60,9 @@ class Snapshot:
     settings: PlannerSettings | None = None  # None: its parameters did not come, or are bad
     settings_problem: str = ""
     uses_sim_time: bool = False
-    topics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> types
+    topics: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # published ones: name -> types
     publishers: dict[str, list[Endpoint]] = field(default_factory=dict)  # of each input
     subscribed: set[str] = field(default_factory=set)  # inputs that the planner subscribes to
     listeners: dict[str, list[Endpoint]] = field(default_factory=dict)  # of each output

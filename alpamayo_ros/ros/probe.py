@@ -70,7 +70,7 @@ class _Probe:
                 seen.seconds = max(seen.seconds, SETTLE_S)
                 self._spin(seen.seconds)
                 self._see_endpoints()
-            seen.topics = {n: tuple(t) for n, t in self._node.get_topic_names_and_types()}
+            seen.topics = self._published()
         finally:
             self._executor.shutdown()
             self._node.destroy_node()
@@ -139,7 +139,7 @@ class _Probe:
         self._node.create_subscription(
             DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=100)
         )
-        types = dict(self._node.get_topic_names_and_types())
+        types = self._published()
         for topic, (_, wanted) in self._inputs().items():
             # One process can subscribe to a topic as one type only.
             kind = next((kind for kind in types.get(topic, ()) if kind in wanted), None)
@@ -147,6 +147,15 @@ class _Probe:
                 self._hear(topic, kind)
         if CLOCK_TOPIC in types:
             self._hear(CLOCK_TOPIC, types[CLOCK_TOPIC][0])
+
+    def _published(self) -> dict[str, tuple[str, ...]]:
+        """Types by topic, of publishers: a subscription alone makes a topic exist too."""
+        topics = {}
+        for topic, _ in self._node.get_topic_names_and_types():
+            infos = self._node.get_publishers_info_by_topic(topic)
+            if infos:
+                topics[topic] = tuple(sorted({info.topic_type for info in infos}))
+        return topics
 
     def _hears_all(self) -> bool:
         streams = all(heard.arrivals_ns for heard in self._seen.heard.values())
