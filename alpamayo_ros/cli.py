@@ -20,6 +20,8 @@ COMMANDS = {
     "replay": "plan on a recording at full speed, without ROS",
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
+    "distill": "label with a teacher, train a student",
+    "export": "a trained student to ONNX or TensorRT",
     "parameters": "list the planner node's parameters",
     "bench": "measure ingest, latency and tick rate on this machine",
 }

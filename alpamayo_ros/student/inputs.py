@@ -63,16 +63,24 @@ def camera_rows(config: StudentConfig, sample: PlannerSample) -> list[int | None
 def reduced(config: StudentConfig, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The pipeline's (320, 576, 3) cropped and area-averaged to the input size, still uint8.
 
-    Rounding to uint8 is part of the definition: training stores images so.
+    Rounding to uint8 is part of the definition: training stores images so. An image of the same
+    proportions is taken too: a world may be rendered smaller for training.
     """
-    if image.shape != (IMAGE_HEIGHT, IMAGE_WIDTH, 3):
+    return reduced_to(image, config.crop_rows, config.input_size)
+
+
+def reduced_to(
+    image: NDArray[np.uint8], crop_rows: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """`reduced` to (height, width) by rows of 320. Raises ValueError on other proportions."""
+    rows, columns = image.shape[:2]
+    if rows * IMAGE_WIDTH != columns * IMAGE_HEIGHT or rows % 20:
         raise ValueError(
-            f"an image of {image.shape}, wanted ({IMAGE_HEIGHT}, {IMAGE_WIDTH}, 3): student "
-            f"{config.name} takes what the pipeline makes"
+            f"an image of {columns} x {rows}, wanted the proportions of the pipeline's "
+            f"{IMAGE_WIDTH} x {IMAGE_HEIGHT}"
         )
-    first, last = config.crop_rows
-    height, width = config.input_size
-    small = cv2.resize(image[first:last], (width, height), interpolation=cv2.INTER_AREA)
+    first, last = (row * rows // IMAGE_HEIGHT for row in crop_rows)
+    small = cv2.resize(image[first:last], size[::-1], interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
 
 

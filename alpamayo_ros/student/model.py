@@ -155,7 +155,7 @@ class Student(nn.Module):
     def decode(
         self, context: Tensor, bias: Tensor, action: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(residual or velocity (B, 64, 2), queries (B, Q, D)) at an action and a time 0 … 1 (B,)."""
+        """Residual or velocity (B, 64, 2), and queries (B, Q, D), at an action and a time (B,)."""
         rows = len(action)
         chunks = action.reshape(rows, -1, self.config.waypoints_a_query * 2)
         x = self.action_in(chunks) + self.of_query + self.time(_waves(time)).unsqueeze(1)
