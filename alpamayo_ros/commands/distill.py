@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _store_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="LABELS", help="goes on if begun")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="LABELS", help="goes on if begun"
+    )
     parser.add_argument("--student", default="student_light", metavar="CONFIG",
                         help="whose cameras and image size are stored")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=0, metavar="N",
@@ -106,7 +108,9 @@ def _collect(args: argparse.Namespace) -> int:
     )  # fmt: skip
     # What the labels are worth is the labeller's; whoever drove only chose the states.
     origin = Origin("expert", "Apache-2.0", form, collection.settings())
-    names = [f"{kind}-{seed}" for kind in kinds_of(args.scenarios) for seed in seeds_of(args.seeds)]
+    seeds = seeds_of(args.seeds)
+    # Seed by seed: what is there when a run is cut short has all kinds in it.
+    names = [f"{kind}-{seed}" for seed in seeds for kind in kinds_of(args.scenarios)]
     return _make(args, LabelStore(args.out, origin), DriveMaker(collection, args.out), names)
 
 
@@ -223,7 +227,9 @@ def _train(args: argparse.Namespace) -> int:
     write_json(args.json, report)
     if str(args.json) != "-":
         for stage in report["stages"]:
-            figures = ", ".join(f"{name} {value:.4g}" for name, value in stage["validation"].items())
+            figures = ", ".join(
+                f"{name} {value:.4g}" for name, value in stage["validation"].items()
+            )
             print(f"{stage['name']}: {stage['steps']} steps, {figures}")
         print(f"{args.out / 'report.json'}")
     return 0

@@ -62,9 +62,7 @@ class Teacher(PlannerBackend):
         rng: np.random.Generator,
     ) -> None:
         requirement = CameraRequirement(1, len(CAMERA_NAMES), CAMERA_NAMES)
-        super().__init__(
-            Manifest(NAME, "", "Apache-2.0", requirement, True, {}, Path())
-        )
+        super().__init__(Manifest(NAME, "", "Apache-2.0", requirement, True, {}, Path()))
         self.shard = ShardWriter(collection.form)
         self._collection, self._driver, self._rng = collection, driver, rng
         self._expert: Expert | None = None
@@ -171,4 +169,3 @@ def load_driver(collection: Collection) -> PlannerBackend | None:
     if driver is not None and driver.manifest.uses_images and collection.image_width != IMAGE_WIDTH:
         raise ModelError(f"model {collection.drive} drives by images of {IMAGE_WIDTH} columns only")
     return driver
-

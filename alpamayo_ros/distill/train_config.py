@@ -1,10 +1,10 @@
 """The configuration of a training: a chain of students, each taught by labels and by the one before.
 
-    labels: [labels, round2]        # folders; relative ones start where the command is run
-    stages:
-      - name: student
-        student: student_light      # config/student_light.yaml, or a path, or the mapping itself
-        steps: 20000
+labels: [labels, round2]        # folders; relative ones start where the command is run
+stages:
+  - name: student
+    student: student_light      # config/student_light.yaml, or a path, or the mapping itself
+    steps: 20000
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Augmentation:
     yaw_rate_rps: float = 0.03  # noise of the prior's turn; the target stays
     acceleration_mps2: float = 0.5  # and of its acceleration
     history_m: float = 0.02
+    history_drop: float = 0.2  # chance that an instant's history is not told
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,6 @@ class StageConfig:
     precision: str = "auto"  # fp32, bf16, or auto: bf16 on a GPU
     validate_every: int = 500
     checkpoint_every: int = 500
-    checkpoint_minutes: float = 5.0
-    max_minutes: float = 0.0  # the schedule is over by then, whatever `steps`; 0: no limit
     loss: LossWeights = field(default_factory=LossWeights)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -159,7 +158,9 @@ def _checked(content: Any, kind: type, where: str) -> Mapping[str, Any]:
     entries = {entry.name: entry for entry in dataclasses.fields(kind)}
     unknown = [str(key) for key in content if key not in entries]
     if unknown:
-        raise TrainConfigError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(entries)}")
+        raise TrainConfigError(
+            f"{where}: unknown {', '.join(unknown)}; known: {', '.join(entries)}"
+        )
     for key, value in content.items():
         wanted = {"int": int, "float": (int, float), "str": str}.get(str(entries[key].type))
         if wanted and (isinstance(value, bool) or not isinstance(value, wanted)):  # type: ignore[arg-type]

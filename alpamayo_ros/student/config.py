@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, N_WAYPOINTS
+from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, N_FRAMES, N_WAYPOINTS
 
 HEADS = ("regression", "flow")
 NECKS = ("flatten", "grid")
@@ -39,6 +39,7 @@ class StudentConfig:
     neck_channels: int = 32  # of the map before it is flattened
     tokens: int = 4  # a camera and frame, of the neck flatten
     # ---- policy
+    frames: tuple[int, ...] = (0, 1, 2, 3)  # which of the four it looks at, oldest first
     width: int = 192
     heads: int = 6
     encoder_layers: int = 2
@@ -75,6 +76,9 @@ class StudentConfig:
             f"width {self.width} is no multiple of heads {self.heads}": self.width % self.heads,
             f"waypoints_a_query {self.waypoints_a_query} does not divide {N_WAYPOINTS}":
                 N_WAYPOINTS % self.waypoints_a_query,
+            f"frames {list(self.frames)} are not rising numbers within 0 … {N_FRAMES - 1}":
+                not self.frames or list(self.frames) != sorted(set(self.frames))
+                or not set(self.frames) <= set(range(N_FRAMES)),
             f"flow_steps is {self.flow_steps}, wanted 1 or more": self.flow_steps < 1,
             "action_scale wants two numbers above 0": min(self.action_scale) <= 0,
         }  # fmt: skip
@@ -108,7 +112,7 @@ def student_config(content: Any, where: str) -> StudentConfig:
     if unknown:
         raise ModelError(f"{where}: unknown {', '.join(unknown)}; known: {', '.join(defaults)}")
     for key, value in content.items():
-        if not _fits(value, defaults[key]):
+        if not _fits(value, defaults[key], key):
             raise ModelError(f"{where}: {key} is {value!r}, wanted something like {defaults[key]}")
     try:
         return StudentConfig(**content)
@@ -116,11 +120,12 @@ def student_config(content: Any, where: str) -> StudentConfig:
         raise ModelError(f"{where}: {error}") from error
 
 
-def _fits(value: Any, default: Any) -> bool:
+def _fits(value: Any, default: Any, key: str = "") -> bool:
     """Whether a value of YAML has a default's type, item by item."""
     if isinstance(default, tuple):
         fits = isinstance(value, (list, tuple)) and all(_fits(v, default[0]) for v in value)
-        return fits and (isinstance(default[0], str) or len(value) == len(default))
+        # Names and frames may be more or fewer; sizes, rows and colours may not.
+        return fits and (key in ("cameras", "frames") or len(value) == len(default))
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):

@@ -19,7 +19,7 @@ from alpamayo_ros.student.backbone import ImageEncoder
 from alpamayo_ros.student.config import StudentConfig
 from alpamayo_ros.student.inputs import N_COMMANDS
 from alpamayo_ros.student.layers import DecoderLayer, EncoderLayer, embedding
-from alpamayo_ros.types import N_FRAMES, N_HISTORY, N_WAYPOINTS
+from alpamayo_ros.types import N_HISTORY, N_WAYPOINTS
 
 _MASKED = -1e4  # added to the score of a missing camera's token; finite, also in float16
 _METRES, _MPS = 10.0, 10.0  # what positions and speeds are divided by
@@ -35,7 +35,7 @@ class Student(nn.Module):
         width, cameras = config.width, len(config.cameras)
         self.encoder = ImageEncoder(config)
         self.of_camera = embedding(cameras, width)
-        self.of_frame = embedding(N_FRAMES, width)
+        self.of_frame = embedding(len(config.frames), width)
         ego = N_HISTORY * 4 + 1
         self.ego = nn.Sequential(
             nn.Linear(ego, 2 * width),
@@ -125,6 +125,8 @@ class Student(nn.Module):
         camera_mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """What the decoder attends to (B, M, D), and the bias (B, 1, 1, M) that hides cameras."""
+        # Slices, where an index would do: each is static for an export.
+        features = torch.cat([features[:, :, k : k + 1] for k in self.config.frames], dim=2)
         rows, cameras, frames, tokens, width = features.shape
         seen = features + self.of_camera[:, None, None] + self.of_frame[:, None]
         seen = seen * camera_mask[:, :, None, None, None]
