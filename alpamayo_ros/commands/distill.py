@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explain = steps.add_parser("explain", help="what the teacher said of an instant")
     explain.add_argument("labels", type=Path, metavar="LABELS")
     explain.add_argument("--t0", required=True, metavar="T",
-                         help="seconds or nanoseconds of the stamp; the nearest is shown")  # fmt: skip
+                         help="stamp in seconds or nanoseconds; the nearest is shown")  # fmt: skip
     explain.add_argument("--shard", default="", metavar="NAME", help="look in this one alone")
     add_json_argument(explain)
     train = steps.add_parser("train", help="train a student, or a chain of them")

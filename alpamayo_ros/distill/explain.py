@@ -11,6 +11,7 @@ from alpamayo_ros.distill.store import Labels
 from alpamayo_ros.types import NS_PER_S
 
 NEAREST_NS = NS_PER_S // 2  # further away, the instant is another one
+_SECONDS_DIGITS = 10  # until the year 2286; a whole number with more counts nanoseconds
 _TEXTS = ("reasoning", "longitudinal", "lateral", "navigation")
 
 
@@ -46,6 +47,8 @@ def stamp_ns(text: str) -> int:
     whole, point, fraction = text.partition(".")
     if not whole.isdecimal() or (fraction and not fraction.isdecimal()):
         raise LabelError(f"--t0 {text!r} is no time, such as 1700000012.3")
-    if not point and len(whole) > 12:
-        return int(whole)
-    return int(whole) * NS_PER_S + int((fraction + "000000000")[:9])
+    seconds = bool(point) or len(whole) <= _SECONDS_DIGITS
+    stamp = int(whole) * NS_PER_S + int((fraction + "000000000")[:9]) if seconds else int(whole)
+    if stamp >= 2**63:
+        raise LabelError(f"--t0 {text} is beyond every clock")
+    return stamp

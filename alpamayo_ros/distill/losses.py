@@ -88,7 +88,7 @@ def trajectory_terms(
     scale: Tensor,
     weights: LossWeights,
 ) -> dict[str, Tensor]:
-    """`truth` and `teacher`, unweighted; a truth (B, 64, 2) of NaN is not known and counts nothing."""
+    """`truth` and `teacher`, unweighted; a row of truth (B, 64, 2) with a NaN counts nothing."""
     known = torch.isfinite(truth).flatten(1).all(dim=1)
     truth = torch.where(known[:, None, None], truth, torch.zeros_like(truth))
     path = positions(action, speed, scale)

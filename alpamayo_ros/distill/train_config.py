@@ -1,4 +1,4 @@
-"""The configuration of a training: a chain of students, each taught by labels and by the one before.
+"""The configuration of a training: a chain of students, each taught by the one before.
 
 labels: [labels, round2]        # folders; relative ones start where the command is run
 stages:

@@ -40,9 +40,9 @@ def policy_input(config: StudentConfig, sample: PlannerSample) -> PolicyInput:
     return PolicyInput(
         history=sample.history_xyz_in_rig_t0.astype(np.float32),
         history_yaw=geometry.yaw_of(sample.history_rot_in_rig_t0).astype(np.float32),
-        speed=np.float32(sample.speed_mps),  # type: ignore[arg-type]
+        speed=np.array(sample.speed_mps, np.float32),
         prior_action=normalise(config, prior),
-        command=np.int64(command),  # type: ignore[arg-type]
+        command=np.array(command, np.int64),
         camera_mask=np.array([name in present for name in config.cameras], np.float32),
     )
 
@@ -86,8 +86,8 @@ def reduced_to(
 
 def pixels(config: StudentConfig, small: NDArray[np.uint8]) -> Array:
     """Reduced images (..., H, W, 3) uint8 -> the encoder's (..., 3, H, W), normalised."""
-    mean = np.float32(config.pixel_mean) * 255.0
-    std = np.float32(config.pixel_std) * 255.0
+    mean = np.array(config.pixel_mean, np.float32) * 255.0
+    std = np.array(config.pixel_std, np.float32) * 255.0
     normal = (small.astype(np.float32) - mean) / std
     return np.ascontiguousarray(np.moveaxis(normal, -1, -3))
 
