@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,14 @@ from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, WAYPOINT_STEP_S, Plan, Rejection
 
 _STANDSTILL_M = 0.02  # in a step: below it a turn has no curvature
+
+
+@runtime_checkable
+class SoftTeacher(Protocol):
+    """A backend that tells more of a plan than the plan."""
+
+    def soft_labels(self) -> Mapping[str, NDArray[Any]]:
+        """Of the last plan: `logits` (tokens, vocabulary), `features` (F,) or `attention`."""
 
 
 def label_bag(
@@ -40,7 +50,8 @@ def label_bag(
             sample = sample_of(tick, path)
             plan = teacher.plan(sample)
             truth = driven_action(context.scorer, sample.t0_ns)
-            shard.add(sample, plan, agreement(plan), truth)
+            extras = teacher.soft_labels() if isinstance(teacher, SoftTeacher) else None
+            shard.add(sample, plan, agreement(plan), truth, extras)
     return shard
 
 

@@ -45,21 +45,26 @@ def run_chain(config: TrainConfig, out: Path) -> dict[str, Any]:
                   f"{', '.join(teachers)}, licence {licence}", file=sys.stderr)  # fmt: skip
         teacher = load_student(out / stage.teacher / WEIGHTS)[0] if stage.teacher else None
         teach = _teach(teacher, device) if teacher is not None else None
-        trainer = Trainer(stage, training, validation, out / stage.name, device, teach)
+        note = f"Distilled from {', '.join(teachers)}. Not for public roads."
+
+        def publish(trainer: Trainer, note: str = note) -> None:
+            """What there is so far can be driven while the rest is trained."""
+            save_student(trainer.folder, trainer.averaged(), trainer.ema, licence, note)
+
+        folder = out / stage.name
+        trainer = Trainer(stage, training, validation, folder, device, teach, publish)
         progress = Progress(f"training {stage.name}", stage.steps, "steps")
         try:
             figures = trainer.run(progress.update)
         finally:
             progress.close()
-        note = f"Distilled from {', '.join(teachers)}. Not for public roads."
-        student = trainer.averaged()
-        save_student(out / stage.name, student, trainer.ema, licence, note)
-        draw_curves(out / stage.name / METRICS, out / stage.name / "curve.png", stage.name)
+        publish(trainer)
+        draw_curves(folder / METRICS, folder / "curve.png", stage.name)
         stages.append(
             {
                 "name": stage.name,
                 "student": stage.student.name,
-                "parameters": sum(p.numel() for p in student.parameters()),
+                "parameters": sum(p.numel() for p in trainer.student.parameters()),
                 "steps": trainer.step,
                 "teacher": stage.teacher or ", ".join(teachers),
                 "validation": figures,

@@ -42,9 +42,12 @@ class Trainer:
         folder: Path,
         device: torch.device,
         teach: Teach | None = None,
+        publish: Callable[[Trainer], None] = lambda trainer: None,
     ) -> None:
+        """`teach` takes the place of the labels' teacher; `publish` is called at checkpoints."""
         self.stage, self.folder, self.device = stage, folder, device
         self._training, self._validation, self._teach = training, validation, teach
+        self._publish = publish
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(stage.seed)
         config = stage.student
@@ -83,6 +86,7 @@ class Trainer:
                 self._note(metrics)
             if self.step % stage.checkpoint_every == 0 or last:
                 self._save()
+                self._publish(self)
             progress(self.step)
         return self.validate()
 

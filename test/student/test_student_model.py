@@ -112,6 +112,7 @@ def test_the_recipes_sizes(name: str, millions: int) -> None:
     assert count == pytest.approx(millions * 1e6, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["student_60m", "student_200m"])
 def test_the_recipes_students_take_a_step(name: str) -> None:
     config = load_student_config(resources.resource("config", f"{name}.yaml"))
