@@ -15,6 +15,7 @@ import numpy as np
 from alpamayo_ros import decisions, geometry
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.standstill import standstill
+from alpamayo_ros.deployment.explanations import Explanations
 from alpamayo_ros.deployment.options import StudentOptions
 from alpamayo_ros.deployment.planner import StudentPlanner
 from alpamayo_ros.deployment.runtimes import open_runtime
@@ -35,10 +36,13 @@ class StudentBackend(PlannerBackend):
         super().__init__(manifest)
         self.options = StudentOptions.from_manifest(manifest)
         self._planner: StudentPlanner | None = None
+        self._explanations: Explanations | None = None
 
     def load(self) -> None:
         """Check the files, start the runtime, build engines where asked. Raises ModelError."""
         started = time.monotonic()
+        if self.options.explanations is not None:
+            self._explanations = Explanations(self.options.explanations)
         self._planner = StudentPlanner(open_runtime(self.manifest, self.options), self.options.seed)
         LOGGER.info(
             "%s on %s in %.1f s; licence of the weights: %s",
@@ -62,6 +66,8 @@ class StudentBackend(PlannerBackend):
             ([0.0], np.cumsum(planned.action[:, 0]))
         )
         headings = geometry.yaw_of(planned.rot_in_rig_t0)
+        said = self._explanations.at(sample.t0_ns) if self._explanations else None
+        source = ReasoningSource.TEACHER if said else ReasoningSource.TRAJECTORY
         return Plan(
             t0_ns=sample.t0_ns,
             xyz_in_rig_t0=planned.xyz_in_rig_t0,
@@ -70,9 +76,9 @@ class StudentBackend(PlannerBackend):
             speed_t0_mps=sample.speed_mps,
             candidates_xyz_in_rig_t0=planned.xyz_in_rig_t0[None],
             candidates_rot_in_rig_t0=planned.rot_in_rig_t0[None],
-            reasoning=decisions.describe(speeds, headings),
-            reasoning_source=ReasoningSource.TRAJECTORY,
-            decisions=decisions.decisions_of(speeds, headings),
+            reasoning=said.reasoning if said else decisions.describe(speeds, headings),
+            reasoning_source=source,
+            decisions=said.decisions if said else decisions.decisions_of(speeds, headings),
             model=self.manifest.name,
             stage_ms=planned.stage_ms,
         )

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".onnx":
         raise UserError(f"--out {args.out} wants a name that ends in .onnx")
     # The file that is made here need not be there yet.
-    overrides = {"expert_runtime": "torch", **dict(map(_option, args.option))}
+    overrides = {"expert_runtime": "torch", **dict(map(parsed_option, args.option))}
     manifest = load_manifest(args.model).with_options(overrides)
     options = VlaOptions.from_manifest(manifest)
     precision = args.precision or DEFAULT_PRECISION[options.dtype]
@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _option(entry: str) -> tuple[str, Any]:
+def parsed_option(entry: str) -> tuple[str, Any]:
+    """NAME=VALUE of --option, the value as YAML. Raises UserError."""
     key, equals, text = entry.partition("=")
     try:
         value = yaml.safe_load(text)

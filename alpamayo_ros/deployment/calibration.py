@@ -21,6 +21,7 @@ from alpamayo_ros.sampling import Selection
 from alpamayo_ros.types import NS_PER_S, PlannerSample
 
 PLAN_PERIOD_S = 0.1
+WARM_UP_S = 1.8  # of each recording, before its first plan
 Done = Callable[[float], None]
 Feed = dict[str, NDArray[Any]]
 
@@ -45,7 +46,7 @@ def instants(
     bags: Sequence[Path], settings: PlannerSettings, count: int, done: Done = lambda share: None
 ) -> Iterator[Instant]:
     """About `count` instants, evenly over all bags. Raises BagError where a bag has none."""
-    lengths = [_length_s(path) for path in bags]
+    lengths = [max(_length_s(path) - WARM_UP_S, PLAN_PERIOD_S) for path in bags]
     every = max(1, round(sum(lengths) / PLAN_PERIOD_S / count))
     given = 0
     for number, path in enumerate(bags):

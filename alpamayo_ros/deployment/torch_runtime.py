@@ -23,6 +23,7 @@ def load_student(manifest: Manifest, options: StudentOptions) -> tuple[nn.Module
     check_files(manifest, options)
     assert options.weights is not None
     try:
+        from safetensors import safe_open
         from safetensors.torch import load_file
     except ImportError as error:
         raise ModelError(
@@ -33,13 +34,25 @@ def load_student(manifest: Manifest, options: StudentOptions) -> tuple[nn.Module
     config = student_config(options.architecture, f"{manifest.path}: option architecture")
     student = Student(config)
     try:
+        with safe_open(options.weights, framework="pt") as file:
+            licence = (file.metadata() or {}).get("licence", manifest.licence)
         student.load_state_dict(load_file(options.weights))
     except Exception as error:  # safetensors' own errors share no base with torch's
         raise ModelError(
             f"{options.weights} is not of the architecture in {manifest.path}: {error}"
         ) from error
+    check_manifest_licence(licence, manifest)
     spec = StudentSpec(manifest.name, manifest.licence, file_digest(options.weights), config)
     return student.eval().requires_grad_(False), spec
+
+
+def check_manifest_licence(licence: str, manifest: Manifest) -> None:
+    """Raises ModelError where the manifest names another licence than the weights bear."""
+    if licence != manifest.licence:
+        raise ModelError(
+            f"{manifest.path} says licence {manifest.licence!r}, its weights bear {licence!r}: use "
+            "the manifest that training wrote"
+        )
 
 
 class TorchRuntime:

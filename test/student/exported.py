@@ -67,7 +67,7 @@ def write_student(folder: Path, head: str = "regression", name: str = "tiny") ->
         student.train()
         for _ in range(30):
             student.encode(torch.randn(2, 4, 3, *config.input_size))
-    save_file(student.state_dict(), folder / "student.safetensors")
+    save_file(student.state_dict(), folder / "student.safetensors", {"licence": LICENCE})
     content = {
         "name": name,
         "backend": "student",

@@ -17,6 +17,7 @@ from alpamayo_ros.deployment.frames import KEPT, FeatureCache
 from alpamayo_ros.deployment.options import StudentOptions
 from alpamayo_ros.deployment.planner import StudentPlanner
 from alpamayo_ros.deployment.runtimes import open_runtime
+from alpamayo_ros.distill.shard import REQUIRED
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.types import FRAME_STEP_NS, N_FRAMES, PlannerSample, ReasoningSource
 
@@ -134,6 +135,30 @@ def test_a_plan_starts_from_the_speed_and_says_what_it_does(manifests: dict[str,
         backend.plan(sample)
 
 
+def test_the_teachers_words_for_a_labelled_instant(
+    manifests: dict[str, Path], tmp_path: Path
+) -> None:
+    """Looked up by the stamp, marked as the teacher's; elsewhere the trajectory speaks."""
+    shard = tmp_path / "drive.npz"
+    words = {"reasoning": "Nudge left since a car is parked.", "longitudinal": "set-speed tracking",
+             "lateral": "in-lane nudge"}  # fmt: skip
+    rows = {name: np.zeros(1) for name in REQUIRED}
+    stamps = np.array([START + 20_000_000])
+    np.savez(shard, **{**rows, **{k: np.array([v]) for k, v in words.items()}, "t0_ns": stamps})
+    backend = StudentBackend(
+        small.manifest_of(manifests["onnxruntime"], explanations=str(shard), threads=1)
+    )
+    backend.load()
+    plan = backend.plan(small.sample(START))
+    assert plan.reasoning_source is ReasoningSource.TEACHER
+    assert plan.reasoning == words["reasoning"] and plan.decisions.lateral == "in-lane nudge"
+    later = backend.plan(small.sample(START + STEP))
+    assert later.reasoning_source is ReasoningSource.TRAJECTORY
+    np.savez(shard, **{name: np.zeros(2) for name in REQUIRED})
+    assert "shards of the same time" in refusal(manifests["onnxruntime"], explanations=str(shard))
+    assert "option explanations" in refusal(manifests["onnxruntime"], explanations="/nowhere")
+
+
 def test_navigation_and_missing_cameras_matter(manifests: dict[str, Path]) -> None:
     """The command and the mask reach the policy."""
     student = planner(manifests["onnxruntime"])
@@ -203,6 +228,10 @@ def test_a_rewritten_licence_is_refused(manifests: dict[str, Path], tmp_path: Pa
     manifest.write_text(manifest.read_text().replace(small.LICENCE, "Apache-2.0"))
     said = refusal(manifest)
     assert "'Apache-2.0'" in said and repr(small.LICENCE) in said
+    folder = small.copy_of(manifests["torch"], tmp_path / "torch")
+    manifest = folder / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace(small.LICENCE, "Apache-2.0"))
+    assert f"its weights bear {small.LICENCE!r}" in refusal(manifest)
 
 
 def test_two_exports_do_not_mix(manifests: dict[str, Path], tmp_path: Path) -> None:
