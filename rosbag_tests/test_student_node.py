@@ -36,9 +36,7 @@ def test_the_node_plans_with_it(bench: Bench, student: Path) -> None:
     bench.node.create_subscription(
         ReasoningTrace, f"{bench.planner}/reasoning_trace", traces.append, 50
     )
-    planner = bench.start_planner(
-        model=str(student), model_options=["threads=1"], autostart=True
-    )
+    planner = bench.start_planner(model=str(student), model_options=["threads=1"], autostart=True)
     bench.wait(lambda: bench.state() == "active", LOAD_S, "active planner")
     drive = Drive(bench.node)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")

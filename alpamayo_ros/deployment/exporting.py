@@ -15,7 +15,7 @@ import yaml
 from alpamayo_ros.deployment import calibration, quantise
 from alpamayo_ros.deployment.options import StudentOptions
 from alpamayo_ros.deployment.planner import StudentPlanner
-from alpamayo_ros.deployment.spec import GRAPHS, StudentSpec
+from alpamayo_ros.deployment.spec import GRAPHS, OPSET, StudentSpec
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.runtime.tensorrt_build import file_digest, sidecar_path
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 MANIFEST = "manifest.yaml"
 FP8 = (
-    "fp8 needs ONNX opset 19 (float8 in QuantizeLinear), and TensorRT for RTX's parser takes 18 of "
-    "what this package exports; use --precision int8, or fp16"
+    "fp8 needs float8 in QuantizeLinear, which ONNX has from opset 19 on; graphs are written in "
+    f"opset {OPSET}, the one that both runtimes are known to take: use --precision int8, or fp16"
 )
 
 
