@@ -35,6 +35,7 @@ TEXTS = {
 LISTS = {
     "camera_names": "the model's names of the cameras: front_wide,front_tele,…",
     "camera_topics": "the cameras' topics in the same order: /a/image,/b/image/compressed,…",
+    "model_options": "over the manifest's options: samples=6,choice=medoid,…",
 }
 HOW_TO_LIST = " (separated by commas, or a YAML list)"
 # Arguments of launch alone: default and description.

@@ -41,7 +41,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
     parser.add_argument("--samples", type=int, metavar="N", help="default: the manifest's")
     parser.add_argument("--prefix", type=int, metavar="S", help="default: from the manifest's "
-                        "cameras, max_text and max_new_tokens")  # fmt: skip
+                        "cameras, navigation text and max_new_tokens")  # fmt: skip
     parser.add_argument("--cameras", type=int, metavar="COUNT", help="to choose --prefix for; "
                         "default: as many as the manifest takes")  # fmt: skip
     parser.add_argument("--steps", type=int, default=0, metavar="K", help="unroll K flow steps "

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros.bags.context import read_context
-from alpamayo_ros.bags.instants import sample_of, ticks
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.bags.ticks import Ticks
 from alpamayo_ros.deployment.planner import StudentPlanner
 from alpamayo_ros.errors import BagError
 from alpamayo_ros.evaluation.metrics import displacement
 from alpamayo_ros.parameters import PlannerSettings
-from alpamayo_ros.sampling import Selection
+from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
 from alpamayo_ros.types import NS_PER_S, PlannerSample
 
 PLAN_PERIOD_S = 0.1
@@ -53,12 +53,16 @@ def instants(
         before = given
         with BagReader(path) as bag:
             context = read_context(bag, settings)
-            selections = (t for t in ticks(bag, settings, None, context)
-                          if isinstance(t, Selection))  # fmt: skip
+            ticks = Ticks(bag, settings, context)
+            selections = (tick for tick in ticks.all() if isinstance(tick, Selection))
             for index, selection in enumerate(selections):
                 if index % every or given >= count:
                     continue
-                sample = sample_of(selection, path)
+                try:
+                    sample = materialise(selection)
+                except UnreadableFrame as unreadable:
+                    ticks.discard(unreadable)
+                    continue
                 given += 1
                 yield Instant(sample, context.scorer.true_future(sample.t0_ns))
                 done(min(given / count, 1.0))

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from alpamayo_ros import geometry
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.bags.context import read_context
-from alpamayo_ros.bags.instants import sample_of, ticks
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.bags.ticks import Ticks
 from alpamayo_ros.distill.shard import ImageForm, ShardWriter
 from alpamayo_ros.evaluation.scoring import Drive, Scorer
 from alpamayo_ros.parameters import PlannerSettings
+from alpamayo_ros.sampling import UnreadableFrame, materialise
 from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, WAYPOINT_STEP_S, Plan, Rejection
 
 _STANDSTILL_M = 0.02  # in a step: below it a turn has no curvature
@@ -41,13 +42,18 @@ def label_bag(
     shard, due = ShardWriter(form), 0
     with BagReader(path) as bag:
         context = read_context(bag, settings)
-        for tick in ticks(bag, settings, teacher.resize, context):
+        ticks = Ticks(bag, settings, context, teacher.resize)
+        for tick in ticks.all():
             if isinstance(tick, Rejection):
                 continue
             due += 1
             if (due - 1) % every:
                 continue
-            sample = sample_of(tick, path)
+            try:
+                sample = materialise(tick)
+            except UnreadableFrame as unreadable:
+                ticks.discard(unreadable)
+                continue
             plan = teacher.plan(sample)
             truth = driven_action(context.scorer, sample.t0_ns)
             extras = teacher.soft_labels() if isinstance(teacher, SoftTeacher) else None

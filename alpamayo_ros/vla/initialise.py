@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.backbone import read_backbone
 from alpamayo_ros.vla.checkpoint import INDEX, Progress
-from alpamayo_ros.vla.config import ActionProjectionConfig, parse_config
-from alpamayo_ros.vla.load import find_dtype
+from alpamayo_ros.vla.config import ActionProjectionConfig
+from alpamayo_ros.vla.config_reader import parse_config
+from alpamayo_ros.vla.load import find_device, find_dtype
 from alpamayo_ros.vla.model import AlpamayoModel, constants, empty_model, round_constants
 from alpamayo_ros.vla.sizes import backbone_shape, head_config
 from alpamayo_ros.vla.tiny_tokenizer import write_tiny_tokenizer
@@ -57,6 +58,7 @@ def write_checkpoint(
 
     One shard at a time is in memory. Raises ModelError where the folder holds something already.
     """
+    find_device(device)
     if folder.exists() and any(folder.iterdir()):
         raise ModelError(f"{folder} is not empty; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)

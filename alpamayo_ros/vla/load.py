@@ -12,7 +12,8 @@ import torch
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.backbone import read_backbone
 from alpamayo_ros.vla.checkpoint import Progress, check_hashes, find_shards, load_weights
-from alpamayo_ros.vla.config import AlpamayoConfig, read_config
+from alpamayo_ros.vla.config import AlpamayoConfig
+from alpamayo_ros.vla.config_reader import read_config
 from alpamayo_ros.vla.model import AlpamayoModel, empty_model, round_constants
 from alpamayo_ros.vla.tokenizer import AlpamayoTokenizer, load_tokenizer
 

@@ -25,7 +25,7 @@ from alpamayo_ros.vla.vision_input import VisionConfig, vision_input
 R1_CAMERAS = (0, 1, 2, 6)
 
 
-def prompt_config(model: AlpamayoModel, max_text: int) -> PromptConfig:
+def prompt_config(model: AlpamayoModel) -> PromptConfig:
     """What this checkpoint's prompts contain."""
     config = model.config
     return PromptConfig(
@@ -33,7 +33,6 @@ def prompt_config(model: AlpamayoModel, max_text: int) -> PromptConfig:
         config.include_camera_ids,
         config.include_frame_nums,
         config.tokens_per_history,
-        max_text,
     )
 
 

@@ -36,7 +36,7 @@ _SHAPES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
 _EXPERTS: Mapping[str, dict[str, int]] = {
     "tiny": {"hidden_size": 48, "num_attention_heads": 2, "head_dim": 32,
              "intermediate_size": 112},
-    "small": {"hidden_size": 384, "num_attention_heads": 6, "head_dim": 64,
+    "small": {"hidden_size": 384, "num_attention_heads": 8, "head_dim": 64,
               "intermediate_size": 1536},
     "full": {"hidden_size": 2048, "num_attention_heads": 16, "head_dim": 128,
              "intermediate_size": 8256},
