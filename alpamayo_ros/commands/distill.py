@@ -178,21 +178,16 @@ def _form(student: str) -> Any:
 
 def _make(args: argparse.Namespace, store: Any, maker: Any, names: list[str]) -> int:
     """Make what is missing, then the manifest."""
-    from alpamayo_ros.distill.jobs import Machines, make_shards
+    from alpamayo_ros.jobs import Machines, run_all
 
     left = [name for name in names if not store.has(name)]
     if len(left) < len(names):
         print(f"{len(names) - len(left)} of {len(names)} shards are there", file=sys.stderr)
-    progress, done = Progress("labelling", len(left), "shards"), 0
-
-    def on_done(name: str, instants: int) -> None:
-        nonlocal done
-        done += 1
-        progress.update(done)
-
-    jobs = args.jobs or len(os.sched_getaffinity(0))
+    progress = Progress("labelling", len(left), "shards")
+    machines = Machines(args.jobs or len(os.sched_getaffinity(0)), args.ray)
     try:
-        make_shards(maker, left, Machines(jobs, args.ray), on_done)
+        for done, _ in enumerate(run_all(maker, left, machines), start=1):
+            progress.update(done)
     finally:
         progress.close()
     manifest = store.finish()

@@ -107,6 +107,7 @@ class LabelSet:
             unseen = [k for k in range(seen.shape[2]) if k not in config.frames]
             seen = seen.copy()
             seen[:, :, unseen] = MISSING
+            seen[:, _dropped(config, augmentation, rng)] = MISSING
             used = np.unique(seen[seen != MISSING])
             place = np.full(len(shard.frames) + 1, -1, np.int64)  # the last: MISSING
             place[used] = len(of_clip) + np.arange(len(used))
@@ -124,11 +125,6 @@ class LabelSet:
         where = np.concatenate(index)
         where = np.where(where < 0, len(of_clip), where)
         mask = (where[:, :, config.frames[-1]] < len(of_clip)).astype(np.float32)
-        if augmentation is not None and rng is not None:
-            dropped = rng.random(mask.shape) < augmentation.camera_drop
-            # The camera that looks ahead stays, so that there is something to learn from.
-            dropped[:, [name == "front_wide" for name in config.cameras]] = False
-            mask = mask * ~dropped
         if not config.takes_navigation:
             joined["command"][:] = 0
         return Batch(
@@ -182,6 +178,19 @@ class LabelSet:
             "confidence": arrays["confidence"][rows],
             **extras,
         }
+
+
+def _dropped(
+    config: StudentConfig, augmentation: Augmentation | None, rng: np.random.Generator | None
+) -> NDArray[np.bool_]:
+    """(C,) which cameras a clip does without; they cost no encoding either.
+
+    The camera that looks ahead stays, so that there is something to learn from.
+    """
+    if augmentation is None or rng is None:
+        return np.zeros(len(config.cameras), bool)
+    dropped = rng.random(len(config.cameras)) < augmentation.camera_drop
+    return np.asarray(dropped & (np.array(config.cameras) != "front_wide"))
 
 
 def _shifted(

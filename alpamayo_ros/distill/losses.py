@@ -15,10 +15,12 @@ from alpamayo_ros.types import WAYPOINT_STEP_S
 
 
 def positions(action: Tensor, speed: Tensor, scale: Tensor) -> Tensor:
-    """Normalised actions (B, 64, 2) from speeds (B,) m/s -> (B, 64, 2) m in the rig frame at t0.
+    """Normalised actions (B, 64, 2) from speeds (B,) m/s -> (B, 64, 2) m in the rig frame at t0."""
+    return poses(action, speed, scale)[0]
 
-    `action_space.integrate`, differentiable.
-    """
+
+def poses(action: Tensor, speed: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (B, 64, 2) m and headings (B, 64) rad: `action_space.integrate`, differentiable."""
     dt = WAYPOINT_STEP_S
     acceleration, curvature = (action * scale).unbind(dim=-1)
     start = speed.unsqueeze(-1)
@@ -29,7 +31,20 @@ def positions(action: Tensor, speed: Tensor, scale: Tensor) -> Tensor:
     ahead, left = speeds * heading.cos(), speeds * heading.sin()
     x = (ahead[:, :-1] + ahead[:, 1:]).cumsum(dim=-1) * (dt / 2)
     y = (left[:, :-1] + left[:, 1:]).cumsum(dim=-1) * (dt / 2)
-    return torch.stack((x, y), dim=-1)
+    return torch.stack((x, y), dim=-1), heading[:, 1:]
+
+
+def waypoint_errors(path: Tensor, target: Tensor, heading: Tensor, weights: LossWeights) -> Tensor:
+    """How far paths (B, 64, 2) m lie along and across their targets, in units that grow with time.
+
+    A controller steers by the next seconds, and what is across leaves the lane: both weigh more.
+    """
+    growth = torch.linspace(0.0, 1.0, path.shape[1], device=path.device)
+    unit = weights.near_unit + (weights.metres_unit - weights.near_unit) * growth
+    x, y = (path - target).unbind(dim=-1)
+    cos, sin = heading.cos(), heading.sin()
+    along, across = cos * x + sin * y, cos * y - sin * x
+    return torch.stack((along, weights.across * across), dim=-1) / unit[:, None]
 
 
 def huber_rows(error: Tensor, delta: float) -> Tensor:
@@ -91,10 +106,9 @@ def trajectory_terms(
     """`truth` and `teacher`, unweighted; a row of truth (B, 64, 2) with a NaN counts nothing."""
     known = torch.isfinite(truth).flatten(1).all(dim=1)
     truth = torch.where(known[:, None, None], truth, torch.zeros_like(truth))
-    path = positions(action, speed, scale)
-    share, unit = weights.waypoints, weights.metres_unit
-    off_truth = (path - positions(truth, speed, scale)) / unit
-    off_teacher = (path - positions(teacher, speed, scale)) / unit
+    path, share = positions(action, speed, scale), weights.waypoints
+    off_truth = waypoint_errors(path, *poses(truth, speed, scale), weights)
+    off_teacher = waypoint_errors(path, *poses(teacher, speed, scale), weights)
     huber = (1.0 - share) * huber_rows(action - truth, weights.huber_delta)
     huber = huber + share * huber_rows(off_truth, weights.huber_delta)
     square = (1.0 - share) * square_rows(action - teacher) + share * square_rows(

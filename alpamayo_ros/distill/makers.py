@@ -23,12 +23,17 @@ class DriveMaker:
         """The model that drives, if one does."""
         return load_driver(self.collection)
 
-    def make(self, opened: Any, name: str) -> int:
-        """Drive and label."""
-        kind, _, seed = name.rpartition("-")
+    def do(self, opened: Any, item: str) -> int:
+        """Drive and label; the number of instants."""
+        kind, _, seed = item.rpartition("-")
         shard = collect_drive(self.collection, opened, kind, int(seed))
-        shard.save(self.folder / SHARDS / f"{name}.npz")
+        shard.save(self.folder / SHARDS / f"{item}.npz")
         return len(shard)
+
+    def close(self, opened: Any) -> None:
+        """Give back the model."""
+        if opened is not None:
+            opened.close()
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,16 @@ class BagMaker:
         teacher.warm_up([camera.name for camera in self.settings.cameras])
         return teacher
 
-    def make(self, opened: Any, name: str) -> int:
-        """Label one recording."""
+    def do(self, opened: Any, item: str) -> int:
+        """Label one recording; the number of instants."""
         from alpamayo_ros.distill.bags import label_bag
 
-        bag = dict(self.bags)[name]
+        bag = dict(self.bags)[item]
         shard = label_bag(bag, self.settings, opened, self.form, self.every)
-        shard.save(self.folder / SHARDS / f"{name}.npz")
+        shard.save(self.folder / SHARDS / f"{item}.npz")
         return len(shard)
+
+    def close(self, opened: Any) -> None:
+        """Give back the model."""
+        if opened is not None:
+            opened.close()

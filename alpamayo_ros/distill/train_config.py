@@ -36,8 +36,10 @@ class LossWeights:
     delta: float = 0.3
     temperature: float = 4.0
     huber_delta: float = 1.0
-    waypoints: float = 0.5  # share of the first two that is of positions, in units of metres_unit
-    metres_unit: float = 2.0
+    waypoints: float = 0.5  # share of the first two that is of positions, not of actions
+    near_unit: float = 0.3  # m of position error that count as one at t0 …
+    metres_unit: float = 2.0  # … growing evenly to this at 6.4 s
+    across: float = 2.0  # weight of an error across the way; of one along it: 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Augmentation:
     colour: float = 0.2  # of brightness and contrast
     noise: float = 0.02  # of full scale, a pixel
     shift: int = 1  # pixels of the reduced image, to any side
-    camera_drop: float = 0.05  # chance of each camera but the first to be missing
+    camera_drop: float = 0.4  # chance of each camera but front_wide to be missing from a clip
     speed_mps: float = 0.3  # noise of speed at t0; the target's first second makes up for it
     yaw_rate_rps: float = 0.03  # noise of the prior's turn; the target stays
     acceleration_mps2: float = 0.5  # and of its acceleration
