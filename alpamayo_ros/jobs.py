@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from alpamayo_ros.errors import UserError
 
-Item = TypeVar("Item", contravariant=True)
-Result = TypeVar("Result", covariant=True)
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_ItemIn = TypeVar("_ItemIn", contravariant=True)
+_ResultOut = TypeVar("_ResultOut", covariant=True)
+_AHEAD = 2  # items that wait in line for each worker
 
 
-class Task(Protocol[Item, Result]):
+class Task(Protocol[_ItemIn, _ResultOut]):
     """What is done to every item: picklable, and heavy things only in `open`."""
 
     def open(self) -> Any:
         """Once a process: a loaded model. Raises UserError."""
 
-    def do(self, opened: Any, item: Item) -> Result:
+    def do(self, opened: Any, item: _ItemIn) -> _ResultOut:
         """One item; the result is picklable. Raises UserError."""
 
     def close(self, opened: Any) -> None:
@@ -38,40 +42,105 @@ class Machines:
 
 
 def run_all(
-    task: Task[_Item, _Result], items: Sequence[_Item], machines: Machines
-) -> Iterator[tuple[int, _Result]]:
+    task: Task[Item, Result], items: Sequence[Item], machines: Machines
+) -> Iterator[tuple[int, Result]]:
     """(index, result) of each item as it is done, in any order. Raises UserError."""
     if not items:
-        return iter(())
+        return
+    with _pool(task, len(items), machines) as pool:
+        left = iter(enumerate(items))
+        pending = {pool.submit(item): index for index, item in islice(left, pool.window)}
+        while pending:
+            handle = pool.first(list(pending))
+            yield pending.pop(handle), pool.result(handle)
+            for index, item in islice(left, 1):
+                pending[pool.submit(item)] = index
+
+
+def in_order(
+    task: Task[Item, Result], items: Iterable[Item], machines: Machines
+) -> Iterator[Result]:
+    """Results in the items' order, a few made ahead; the items may be endless. Raises UserError."""
+    with _pool(task, None, machines) as pool:
+        left = iter(items)
+        pending = deque(pool.submit(item) for item in islice(left, pool.window))
+        while pending:
+            yield pool.result(pending.popleft())
+            pending.extend(pool.submit(item) for item in islice(left, 1))
+
+
+class _Pool(Protocol):
+    window: int  # items that are handed in ahead of their results
+
+    def submit(self, item: Any) -> Any:
+        """A handle of the work on an item."""
+
+    def first(self, handles: list[Any]) -> Any:
+        """One that is done, as soon as there is one."""
+
+    def result(self, handle: Any) -> Any:
+        """What came of it, or what it raised."""
+
+
+@contextmanager
+def _pool(task: Task[Any, Any], items: int | None, machines: Machines) -> Iterator[_Pool]:
+    workers = machines.workers if items is None else min(machines.workers, items)
     if machines.ray:
-        return _on_ray(task, items, machines)
-    if min(machines.workers, len(items)) > 1:
-        return _in_processes(task, items, min(machines.workers, len(items)))
-    return _here(task, items)
-
-
-def _here(task: Task[_Item, _Result], items: Sequence[_Item]) -> Iterator[tuple[int, _Result]]:
-    opened = task.open()
-    try:
-        for index, item in enumerate(items):
-            yield index, task.do(opened, item)
-    finally:
-        task.close(opened)
-
-
-def _in_processes(
-    task: Task[_Item, _Result], items: Sequence[_Item], workers: int
-) -> Iterator[tuple[int, _Result]]:
-    # Spawned: a model's threads and a renderer do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _open, (task,)) as pool:
-        pending = {pool.submit(_do, item): index for index, item in enumerate(items)}
+        with _on_ray(task, items, machines) as cluster:
+            yield cluster
+    elif workers > 1:
+        # Spawned: a model's threads and a renderer do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(workers, context, _open, (task,)) as executor:
+            try:
+                yield _Processes(executor, workers)
+            except BaseException:
+                executor.shutdown(wait=False, cancel_futures=True)
+                raise
+    else:
+        opened = task.open()
         try:
-            for future in as_completed(pending):
-                yield pending[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            yield _Here(task, opened)
+        finally:
+            task.close(opened)
+
+
+class _Here:
+    """In this process: done when the result is asked for."""
+
+    window = 1
+
+    def __init__(self, task: Task[Any, Any], opened: Any) -> None:
+        self._task, self._opened = task, opened
+
+    def submit(self, item: Any) -> Any:
+        return _Held(item)
+
+    def first(self, handles: list[Any]) -> Any:
+        return handles[0]
+
+    def result(self, handle: Any) -> Any:
+        return self._task.do(self._opened, handle.item)
+
+
+@dataclass(frozen=True, eq=False)  # each is another handle, whatever it holds
+class _Held:
+    item: Any
+
+
+class _Processes:
+    def __init__(self, executor: concurrent.futures.Executor, workers: int) -> None:
+        self._executor, self.window = executor, _AHEAD * workers
+
+    def submit(self, item: Any) -> Any:
+        return self._executor.submit(_do, item)
+
+    def first(self, handles: list[Any]) -> Any:
+        done = concurrent.futures.wait(handles, return_when=concurrent.futures.FIRST_COMPLETED).done
+        return next(iter(done))
+
+    def result(self, handle: Any) -> Any:
+        return handle.result()
 
 
 _opened: tuple[Any, Any] | None = None  # of a worker process
@@ -87,9 +156,39 @@ def _do(item: Any) -> Any:
     return _opened[0].do(_opened[1], item)
 
 
-def _on_ray(
-    task: Task[_Item, _Result], items: Sequence[_Item], machines: Machines
-) -> Iterator[tuple[int, _Result]]:
+class _Cluster:
+    """Actors of a Ray cluster, each with the task opened; items go to them in turn."""
+
+    def __init__(self, ray: Any, task: Task[Any, Any], actors: int) -> None:
+        class Worker:
+            def __init__(self) -> None:
+                self.opened = task.open()
+
+            def do(self, item: Any) -> Any:
+                return task.do(self.opened, item)
+
+        self._ray, self.window, self._turn = ray, _AHEAD * actors, 0
+        remote = ray.remote(num_cpus=1)(Worker)
+        self._actors = [remote.remote() for _ in range(actors)]
+
+    def submit(self, item: Any) -> Any:
+        self._turn = (self._turn + 1) % len(self._actors)
+        return self._actors[self._turn].do.remote(item)
+
+    def first(self, handles: list[Any]) -> Any:
+        return self._ray.wait(handles, num_returns=1)[0][0]
+
+    def result(self, handle: Any) -> Any:
+        try:
+            return self._ray.get(handle)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+
+
+@contextmanager
+def _on_ray(task: Task[Any, Any], items: int | None, machines: Machines) -> Iterator[_Cluster]:
     """Folders and files have to lie under the same paths on every node."""
     try:
         import ray
@@ -98,35 +197,18 @@ def _on_ray(
             "--ray needs Ray on this machine and on the cluster: pip install 'alpamayo_ros[ray]'; "
             "several processes on this machine work without"
         ) from error
-    local = machines.ray == "local"
+    here = {"num_cpus": max(machines.workers, 1), "include_dashboard": False}
     try:
         ray.init(
-            address=machines.ray,
-            num_cpus=max(machines.workers, 1) if local else None,
-            include_dashboard=False if local else None,
-            log_to_driver=False,
+            address=machines.ray, log_to_driver=False, **(here if machines.ray == "local" else {})
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster at {machines.ray}: {error}; start one with `ray start --head`, "
             "or use --ray local"
         ) from error
-
-    class Worker:
-        def __init__(self) -> None:
-            self.opened = task.open()
-
-        def do(self, numbered: tuple[int, Any]) -> tuple[int, Any]:
-            return numbered[0], task.do(self.opened, numbered[1])
-
     try:
-        actor = ray.remote(num_cpus=1)(Worker)
-        count = max(1, min(len(items), int(ray.cluster_resources().get("CPU", 1))))
-        pool = ray.util.ActorPool([actor.remote() for _ in range(count)])
-        yield from pool.map_unordered(lambda w, v: w.do.remote(v), list(enumerate(items)))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
+        actors = int(ray.cluster_resources().get("CPU", 1))
+        yield _Cluster(ray, task, max(1, actors if items is None else min(actors, items)))
     finally:
         ray.shutdown()

@@ -63,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--labels", nargs="+", type=Path, metavar="LABELS",
                        help="instead of the configuration's")  # fmt: skip
     train.add_argument("--device", default="", metavar="NAME", help="cpu or cuda")
+    train.add_argument("--loaders", type=int, default=0, metavar="N",
+                       help="processes that make batches (default: none beside)")  # fmt: skip
+    train.add_argument("--ray", default="", metavar="ADDRESS",
+                       help="a Ray cluster, or local, that makes batches")  # fmt: skip
     add_json_argument(train)
 
 
@@ -217,7 +221,9 @@ def _train(args: argparse.Namespace) -> int:
     from alpamayo_ros.distill.chain import run_chain
     from alpamayo_ros.distill.train_config import load_train_config
 
-    config = load_train_config(args.config, args.labels, args.device)
+    config = load_train_config(
+        args.config, args.labels, device=args.device, loaders=args.loaders, ray=args.ray
+    )
     report = run_chain(config, args.out)
     write_json(args.json, report)
     if str(args.json) != "-":

@@ -20,6 +20,7 @@ from alpamayo_ros.distill.step import errors_m, planned, to_tensors
 from alpamayo_ros.distill.store import Labels, open_labels
 from alpamayo_ros.distill.train_config import StageConfig, TrainConfig, TrainConfigError
 from alpamayo_ros.distill.trainer import METRICS, Teach, Trainer, validation_batches
+from alpamayo_ros.jobs import Machines
 from alpamayo_ros.student.model import Student
 
 PERMISSIVE = ("Apache-2.0", "MIT", "BSD-3-Clause", "BSD-2-Clause")
@@ -52,7 +53,8 @@ def run_chain(config: TrainConfig, out: Path) -> dict[str, Any]:
             save_student(trainer.folder, trainer.averaged(), trainer.ema, licence, note)
 
         folder = out / stage.name
-        trainer = Trainer(stage, training, validation, folder, device, teach, publish)
+        loaders = Machines(config.loaders, config.ray)
+        trainer = Trainer(stage, training, validation, folder, device, teach, publish, loaders)
         progress = Progress(f"training {stage.name}", stage.steps, "steps")
         try:
             figures = trainer.run(progress.update)

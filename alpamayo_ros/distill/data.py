@@ -22,7 +22,7 @@ _RECOVERY_STEPS = 10  # in which a target makes up for a wrong speed
 _MOVING_MPS = 1.0
 _NAMES = (
     "t0_ns", "history", "history_yaw", "speed", "acceleration", "yaw_rate", "action", "truth",
-    "confidence", "frame_index", "navigation", "frames", "logits", "features",
+    "confidence", "frame_index", "navigation", "logits", "features",
 )  # fmt: skip
 
 
@@ -48,9 +48,10 @@ class Batch:
 
 
 class LabelSet:
-    """Shards in memory, and the clips that can be cut from them."""
+    """Shards, and the clips that can be cut from them. Their frames stay in their files."""
 
     def __init__(self, paths: Sequence[Path], clip_length: int) -> None:
+        self._paths = tuple(paths)
         self.shards = [read_shard(path, _NAMES) for path in paths]
         self.clip_length = clip_length
         self._commands = [shard.commands() for shard in self.shards]
@@ -67,6 +68,10 @@ class LabelSet:
 
     def __len__(self) -> int:
         return sum(len(shard) for shard in self.shards)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the files itself."""
+        return LabelSet, (self._paths, self.clip_length)
 
     def extra(self, name: str) -> tuple[int, ...]:
         """Shape of an instant's `logits` or `features`; () where not every shard has them."""
@@ -103,20 +108,21 @@ class LabelSet:
         index: list[NDArray[np.int64]] = []
         for clip, (number, start) in enumerate(clips):
             shard, rows = self.shards[number], slice(start, start + self.clip_length)
+            stored = shard.frames
             seen = shard.arrays["frame_index"][rows]
             unseen = [k for k in range(seen.shape[2]) if k not in config.frames]
             seen = seen.copy()
             seen[:, :, unseen] = MISSING
             seen[:, _dropped(config, augmentation, rng)] = MISSING
             used = np.unique(seen[seen != MISSING])
-            place = np.full(len(shard.frames) + 1, -1, np.int64)  # the last: MISSING
+            place = np.full(len(stored) + 1, -1, np.int64)  # the last: MISSING
             place[used] = len(of_clip) + np.arange(len(used))
             index.append(place[seen])
-            camera_of = np.zeros(len(shard.frames), np.int64)
+            camera_of = np.zeros(len(stored), np.int64)
             for camera in range(seen.shape[1]):
                 ids = seen[:, camera]
                 camera_of[ids[ids != MISSING]] = camera
-            frames.append(_shifted(shard.frames[used], augmentation, rng))
+            frames.append(_shifted(stored[used], augmentation, rng))
             of_clip += [clip] * len(used)
             of_camera += camera_of[used].tolist()
             for name, values in self._rows(shard, number, rows, augmentation, rng).items():
@@ -178,6 +184,31 @@ class LabelSet:
             "confidence": arrays["confidence"][rows],
             **extras,
         }
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """The batches of a training, by step."""
+
+    labels: LabelSet
+    config: StudentConfig
+    augmentation: Augmentation
+    seed: int
+    clips: int
+
+    def open(self) -> LabelSet:
+        """In another process the labels were opened when this came to it."""
+        return self.labels
+
+    def do(self, opened: LabelSet, item: int) -> Batch:
+        """The batch of a step."""
+        rng = np.random.default_rng([self.seed, item, 23])
+        return opened.batch(
+            opened.draw(self.seed, item, self.clips), self.config, self.augmentation, rng
+        )
+
+    def close(self, opened: LabelSet) -> None:
+        """Nothing is held."""
 
 
 def _dropped(

@@ -38,8 +38,9 @@ def waypoint_errors(path: Tensor, target: Tensor, heading: Tensor, weights: Loss
     """How far paths (B, 64, 2) m lie along and across their targets, in units that grow with time.
 
     A controller steers by the next seconds, and what is across leaves the lane: both weigh more.
+    A wrong curvature moves waypoints by the square of time; so do the units grow.
     """
-    growth = torch.linspace(0.0, 1.0, path.shape[1], device=path.device)
+    growth = torch.linspace(0.0, 1.0, path.shape[1], device=path.device).square()
     unit = weights.near_unit + (weights.metres_unit - weights.near_unit) * growth
     x, y = (path - target).unbind(dim=-1)
     cos, sin = heading.cos(), heading.sin()

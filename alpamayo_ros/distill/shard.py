@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from alpamayo_ros.errors import UserError
 from alpamayo_ros.student.inputs import command_of, reduced_to
 from alpamayo_ros.types import CAMERA_NAMES, N_FRAMES, Plan, PlannerSample
 
+_LOCAL_HEADER = 30  # bytes of a zip entry's own header; lengths of name and extra are its last four
 MISSING = -1  # in frame_index: no such frame
 # What every shard has, and what only some teachers give: by name the axes behind the instants'.
 REQUIRED: Mapping[str, int] = {
@@ -118,8 +119,9 @@ class ShardWriter:
         arrays["frames"] = np.stack(self._frames) if self._frames else np.zeros(0, np.uint8)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
+            # Not compressed, so that frames are mapped and not read; pictures hardly shrink anyway.
             # Times in the archive are 1980: the same labels are the same bytes.
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 for name, array in arrays.items():
                     with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                         np.lib.format.write_array(member, array, allow_pickle=False)
@@ -130,7 +132,7 @@ class ShardWriter:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file's arrays, all in memory."""
+    """One file's arrays in memory; its frames stay in the file."""
 
     path: Path
     arrays: Mapping[str, NDArray[Any]]
@@ -140,8 +142,9 @@ class Shard:
 
     @property
     def frames(self) -> NDArray[np.uint8]:
-        """(M, H, W, 3) reduced images of all cameras."""
-        return self.arrays["frames"]
+        """(M, H, W, 3) reduced images of all cameras, mapped anew: a map holds the file open, and
+        there may be more shards than files may be open. Raises LabelError."""
+        return _mapped(self.path, "frames")
 
     def commands(self) -> NDArray[np.int64]:
         """(n,) the navigation texts as the student's commands."""
@@ -152,9 +155,9 @@ def read_shard(path: Path, names: tuple[str, ...] | None = None) -> Shard:
     """A shard's arrays, or those named. Raises LabelError on a file that is none."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            wanted = archive.files if names is None else [n for n in names if n in archive.files]
-            arrays = {name: archive[name] for name in wanted}
             listed = set(archive.files)
+            wanted = (listed if names is None else listed & set(names)) - {"frames"}
+            arrays = {name: archive[name] for name in sorted(wanted)}
     except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
         raise LabelError(
             f"cannot read labels {path}: {error}; delete the file and label again, the rest is kept"
@@ -163,3 +166,29 @@ def read_shard(path: Path, names: tuple[str, ...] | None = None) -> Shard:
     if lacking and listed != {"frames"}:
         raise LabelError(f"{path} lacks {', '.join(lacking)}: it was not written by alpamayo")
     return Shard(path, arrays)
+
+
+def _mapped(path: Path, name: str) -> NDArray[Any]:
+    """An array of an archive that is not compressed, without reading it."""
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            entry = archive.getinfo(f"{name}.npy")
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise LabelError(f"{path} is compressed, which labels are not: label again")
+            # The local header repeats the name, and may have another extra field than the list.
+            file.seek(entry.header_offset)
+            header = file.read(_LOCAL_HEADER)
+            lengths = np.frombuffer(header[-4:], "<u2")
+            file.seek(int(lengths.sum()), os.SEEK_CUR)
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip
+            shape, fortran, dtype = read(file)
+            if not all(shape):
+                return np.zeros(shape, dtype)
+            order: Literal["F", "C"] = "F" if fortran else "C"
+            return np.memmap(path, dtype, "r", file.tell(), shape, order)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise LabelError(
+            f"cannot map {name} of {path}: {error}; delete it and label again"
+        ) from error

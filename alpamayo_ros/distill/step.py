@@ -95,7 +95,7 @@ def loss_terms(
 ) -> dict[str, Tensor]:
     """The unweighted terms of one batch."""
     features = gather_features(student, tensors)
-    context, bias = student.context(
+    context = student.context(
         features, tensors.history, tensors.history_yaw, tensors.speed, tensors.command,
         tensors.camera_mask,
     )  # fmt: skip
@@ -113,14 +113,14 @@ def loss_terms(
         target = torch.where(known, tensors.truth, tensors.teacher)
         x = start + time[:, None, None] * (target - start)
         left = 1.0 - time
-    change, queries = student.decode(context, bias, x, time)
+    change, queries = student.decode(context, x, time)
     action = (x + left[:, None, None] * change).float()
     terms = losses.trajectory_terms(
         action, tensors.truth, tensors.teacher, tensors.speed, tensors.confidence, tensors.scale,
         weights,
     )  # fmt: skip
     if heads.features is not None and tensors.features is not None:
-        off = heads.project(context) - tensors.features
+        off = heads.project(context.tokens) - tensors.features
         terms["features"] = losses.weighted_mean(losses.square_rows(off), tensors.confidence)
     if heads.logits is not None and tensors.logits is not None:
         kl = losses.softened_kl(heads.token_logits(queries), tensors.logits, weights.temperature)

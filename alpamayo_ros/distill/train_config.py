@@ -38,7 +38,7 @@ class LossWeights:
     huber_delta: float = 1.0
     waypoints: float = 0.5  # share of the first two that is of positions, not of actions
     near_unit: float = 0.3  # m of position error that count as one at t0 …
-    metres_unit: float = 2.0  # … growing evenly to this at 6.4 s
+    metres_unit: float = 5.0  # … growing with the square of time to this at 6.4 s
     across: float = 2.0  # weight of an error across the way; of one along it: 1
 
 
@@ -90,21 +90,24 @@ class TrainConfig:
     validation_share: float = 0.08  # of the shards, chosen by their names
     device: str = "auto"
     threads: int = 0
+    loaders: int = 1  # processes that make batches; 1: the training's own
+    ray: str = ""  # a Ray cluster that makes them instead
 
 
 _PARTS = {"loss": LossWeights, "augmentation": Augmentation}
 
 
-def load_train_config(
-    path: Path, labels: list[Path] | None = None, device: str = ""
-) -> TrainConfig:
-    """A YAML file. Raises TrainConfigError, ModelError."""
+def load_train_config(path: Path, labels: list[Path] | None = None, **given: Any) -> TrainConfig:
+    """A YAML file; `given` values that are not empty take the place of the file's.
+
+    Raises TrainConfigError, ModelError.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TrainConfigError(f"cannot read {path}: {error}") from error
     config = train_config(content, str(path), labels)
-    return replace(config, device=device) if device else config
+    return replace(config, **{name: value for name, value in given.items() if value})
 
 
 def train_config(content: Any, where: str, labels: list[Path] | None = None) -> TrainConfig:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from alpamayo_ros.distill import losses
 from alpamayo_ros.distill.checkpoint import load_strictly, read_tensors, write_tensors
-from alpamayo_ros.distill.data import Batch, LabelSet
+from alpamayo_ros.distill.data import Batch, BatchMaker, LabelSet
 from alpamayo_ros.distill.losses import DistillHeads
 from alpamayo_ros.distill.step import errors_m, loss_terms, planned, to_tensors
 from alpamayo_ros.distill.train_config import StageConfig, TrainConfigError
+from alpamayo_ros.jobs import Machines, in_order
 from alpamayo_ros.student.model import Student
 from alpamayo_ros.types import N_WAYPOINTS
 
@@ -43,11 +44,13 @@ class Trainer:
         device: torch.device,
         teach: Teach | None = None,
         publish: Callable[[Trainer], None] = lambda trainer: None,
+        loaders: Machines = Machines(),  # noqa: B008 - frozen
     ) -> None:
-        """`teach` takes the place of the labels' teacher; `publish` is called at checkpoints."""
+        """`teach` takes the place of the labels' teacher; `publish` is called at checkpoints;
+        batches are made by `loaders`."""
         self.stage, self.folder, self.device = stage, folder, device
         self._training, self._validation, self._teach = training, validation, teach
-        self._publish = publish
+        self._publish, self._loaders = publish, loaders
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(stage.seed)
         config = stage.student
@@ -75,8 +78,11 @@ class Trainer:
         """Train to the end from wherever the folder's state is; the last validation."""
         self._resume()
         stage, started, begun = self.stage, time.perf_counter(), self.step
-        while self.step < stage.steps:
-            metrics = self._train_step()
+        maker = BatchMaker(
+            self._training, stage.student, stage.augmentation, stage.seed, stage.clips
+        )
+        for batch in in_order(maker, range(self.step, stage.steps), self._loaders):
+            metrics = self._train_step(batch)
             self.step += 1
             last = self.step == stage.steps
             if self.step % stage.validate_every == 0 or last:
@@ -90,11 +96,9 @@ class Trainer:
             progress(self.step)
         return self.validate()
 
-    def _train_step(self) -> dict[str, float]:
-        stage, rng = self.stage, np.random.default_rng([self.stage.seed, self.step, 23])
+    def _train_step(self, batch: Batch) -> dict[str, float]:
+        stage, rng = self.stage, np.random.default_rng([self.stage.seed, self.step, 29])
         generator = torch.Generator().manual_seed(stage.seed * 1_000_003 + self.step)
-        clips = self._training.draw(stage.seed, self.step, stage.clips)
-        batch = self._training.batch(clips, stage.student, stage.augmentation, rng)
         if self._teach is not None:
             batch = dataclasses.replace(batch, teacher=self._teach(batch))
         tensors = to_tensors(batch, stage.student, self.device, stage.augmentation, rng)

@@ -45,13 +45,16 @@ class StudentConfig:
     encoder_layers: int = 2
     decoder_layers: int = 2
     history_tokens: int = 2
+    # Channels that every token brings to a summary of all of them, which the queries start from:
+    # attention alone takes long to find the few tokens that matter. 0: no summary.
+    summary_channels: int = 0
     waypoints_a_query: int = 8
     takes_navigation: bool = True
     # ---- head
     head: str = "regression"
     flow_steps: int = 2
     flow_start_std: float = 0.3  # of the noise around the prior from which the flow starts
-    action_scale: tuple[float, float] = (1.0, 0.03)  # m/s^2 and 1/m of one normalised unit
+    action_scale: tuple[float, float] = (1.0, 0.01)  # m/s^2 and 1/m of one normalised unit
 
     def __post_init__(self) -> None:
         """Raises ModelError naming what cannot be built."""
@@ -80,6 +83,7 @@ class StudentConfig:
                 not self.frames or list(self.frames) != sorted(set(self.frames))
                 or not set(self.frames) <= set(range(N_FRAMES)),
             f"flow_steps is {self.flow_steps}, wanted 1 or more": self.flow_steps < 1,
+            "summary_channels is below 0": self.summary_channels < 0,
             "action_scale wants two numbers above 0": min(self.action_scale) <= 0,
         }  # fmt: skip
         wrong = [text for text, fault in faults.items() if fault]

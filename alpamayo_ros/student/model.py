@@ -11,6 +11,7 @@ each camera and keeps the features of the three before:
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,35 @@ from alpamayo_ros.types import N_HISTORY, N_WAYPOINTS
 _MASKED = -1e4  # added to the score of a missing camera's token; finite, also in float16
 _METRES, _MPS = 10.0, 10.0  # what positions and speeds are divided by
 _TIME_WAVES = 8
+# One optimiser's step must not swing the path's end by metres: 0.01 1/m are 25 m after 6.4 s.
+_OUT_GAIN = 0.2
+
+
+class Context(NamedTuple):
+    """What an action is decoded from."""
+
+    tokens: Tensor  # (B, M, D): images, ego, command
+    bias: Tensor  # (B, 1, 1, M) that hides missing cameras
+    start: Tensor  # (B, Q, D) that the queries start from, or zeros (1, 1, D)
+
+
+class Summary(nn.Module):
+    """All tokens at once, as a start for each query."""
+
+    def __init__(self, config: StudentConfig, tokens: int, queries: int) -> None:
+        super().__init__()
+        width, channels = config.width, config.summary_channels
+        self.squeeze = nn.Linear(width, channels)
+        self.mix = nn.Sequential(
+            nn.Linear(tokens * channels, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, queries * width),
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, M, D) -> (B, Q, D)."""
+        mixed: Tensor = self.mix(self.squeeze(tokens).flatten(1))
+        return mixed.reshape(len(tokens), -1, tokens.shape[-1])
 
 
 class Student(nn.Module):
@@ -43,12 +73,15 @@ class Student(nn.Module):
             nn.Linear(2 * width, config.history_tokens * width),
         )
         self.of_command = embedding(N_COMMANDS, width)
+        queries = N_WAYPOINTS // config.waypoints_a_query
+        tokens = cameras * len(config.frames) * config.image_tokens + config.history_tokens + 1
+        self.summary = Summary(config, tokens, queries) if config.summary_channels else None
         self.context_layers = nn.ModuleList(
             EncoderLayer(width, config.heads) for _ in range(config.encoder_layers)
         )
         self.context_norm = nn.LayerNorm(width)
         self.action_in = nn.Linear(config.waypoints_a_query * 2, width)
-        self.of_query = embedding(N_WAYPOINTS // config.waypoints_a_query, width)
+        self.of_query = embedding(queries, width)
         self.time = nn.Linear(2 * _TIME_WAVES, width)
         self.decoder_layers = nn.ModuleList(
             DecoderLayer(width, config.heads) for _ in range(config.decoder_layers)
@@ -83,16 +116,16 @@ class Student(nn.Module):
         int64, see inputs.COMMANDS; camera_mask (B, C) 1 where there is the camera, else 0. noise
         (B, 64, 2), standard normal, is where a flow starts from; None: zeros, the prior itself.
         """
-        context, bias = self.context(features, history, history_yaw, speed, command, camera_mask)
+        context = self.context(features, history, history_yaw, speed, command, camera_mask)
         if self.config.head == "regression":
             start = torch.zeros_like(speed)
-            return prior_action + self.decode(context, bias, prior_action, start)[0]
+            return prior_action + self.decode(context, prior_action, start)[0]
         steps, x = self.config.flow_steps, prior_action
         if noise is not None:
             x = x + self.config.flow_start_std * noise
         for step in range(steps):
             time = torch.full_like(speed, step / steps)
-            x = x + self.decode(context, bias, x, time)[0] / steps
+            x = x + self.decode(context, x, time)[0] / steps
         return x
 
     def forward(
@@ -123,8 +156,8 @@ class Student(nn.Module):
         speed: Tensor,
         command: Tensor,
         camera_mask: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """What the decoder attends to (B, M, D), and the bias (B, 1, 1, M) that hides cameras."""
+    ) -> Context:
+        """What the decoder looks at."""
         # Slices, where an index would do: each is static for an export.
         features = torch.cat([features[:, :, k : k + 1] for k in self.config.frames], dim=2)
         rows, cameras, frames, tokens, width = features.shape
@@ -150,21 +183,21 @@ class Student(nn.Module):
             ),
             dim=1,
         )[:, None, None, :]
+        start = torch.zeros_like(x[:1, :1]) if self.summary is None else self.summary(x)
         for layer in self.context_layers:
             x = layer(x, bias)
-        return self.context_norm(x), bias
+        return Context(self.context_norm(x), bias, start)
 
-    def decode(
-        self, context: Tensor, bias: Tensor, action: Tensor, time: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def decode(self, context: Context, action: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """Residual or velocity (B, 64, 2), and queries (B, Q, D), at an action and a time (B,)."""
         rows = len(action)
         chunks = action.reshape(rows, -1, self.config.waypoints_a_query * 2)
         x = self.action_in(chunks) + self.of_query + self.time(_waves(time)).unsqueeze(1)
+        x = x + context.start
         for layer in self.decoder_layers:
-            x = layer(x, context, bias)
+            x = layer(x, context.tokens, context.bias)
         queries = self.out_norm(x)
-        return self.out(queries).reshape(rows, N_WAYPOINTS, 2), queries
+        return _OUT_GAIN * self.out(queries).reshape(rows, N_WAYPOINTS, 2), queries
 
 
 def _waves(time: Tensor) -> Tensor:

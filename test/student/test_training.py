@@ -21,7 +21,7 @@ from alpamayo_ros import action_space  # noqa: E402
 from alpamayo_ros.distill import losses  # noqa: E402
 from alpamayo_ros.distill.chain import licence_of, run_chain  # noqa: E402
 from alpamayo_ros.distill.checkpoint import load_student, read_tensors  # noqa: E402
-from alpamayo_ros.distill.data import LabelSet  # noqa: E402
+from alpamayo_ros.distill.data import Batch, BatchMaker, LabelSet  # noqa: E402
 from alpamayo_ros.distill.store import open_labels  # noqa: E402
 from alpamayo_ros.distill.train_config import (  # noqa: E402
     Augmentation,
@@ -32,6 +32,7 @@ from alpamayo_ros.distill.train_config import (  # noqa: E402
 )
 from alpamayo_ros.distill.trainer import Trainer  # noqa: E402
 from alpamayo_ros.errors import UserError  # noqa: E402
+from alpamayo_ros.jobs import Machines, in_order  # noqa: E402
 from alpamayo_ros.manifest import load_manifest  # noqa: E402
 
 STAGE = {"student": small.CONFIG.to_dict(), "steps": 4, "clips": 2, "clip_length": 3,
@@ -109,12 +110,23 @@ def test_a_wrong_speed_is_made_good_within_a_second(labels: Path) -> None:
         np.testing.assert_array_equal(one[:, 10:], other[:, 10:])
     assert noisy.camera_mask.tolist() == [[0.0, 1.0, 0.0, 0.0]] * 6
     assert len(plain.frames) == 2 * 4 * 6  # clips x cameras x frames of three instants
+    assert len(noisy.frames) == 2 * 6  # cameras that are dropped are not encoded either
 
 
 def test_every_clip_comes_once_an_epoch(labels: Path) -> None:
     data = LabelSet(open_labels(labels).shards, 3)
     drawn = [clip for step in range(3) for clip in data.draw(1, step, 2)]
     assert sorted(drawn) == sorted(data.clips)
+
+
+def test_batches_do_not_depend_on_who_makes_them(labels: Path) -> None:
+    """Two processes that open the labels themselves, and this one."""
+    data = LabelSet(open_labels(labels).shards, 3)
+    maker = BatchMaker(data, small.CONFIG, Augmentation(), seed=5, clips=2)
+    here, there = (list(in_order(maker, range(4), Machines(count))) for count in (1, 2))
+    for one, other in zip(here, there):
+        for field in dataclasses.fields(Batch):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
 
 
 # ---- training -------------------------------------------------------------------------------
