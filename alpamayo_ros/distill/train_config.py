@@ -46,14 +46,14 @@ class LossWeights:
 class Augmentation:
     """What is changed at random, clip by clip."""
 
-    colour: float = 0.2  # of brightness and contrast
-    noise: float = 0.02  # of full scale, a pixel
+    colour: float = 0.1  # of brightness and contrast
+    noise: float = 0.01  # of full scale, a pixel
     shift: int = 1  # pixels of the reduced image, to any side
-    camera_drop: float = 0.4  # chance of each camera but front_wide to be missing from a clip
-    speed_mps: float = 0.3  # noise of speed at t0; the target's first second makes up for it
-    yaw_rate_rps: float = 0.03  # noise of the prior's turn; the target stays
-    acceleration_mps2: float = 0.5  # and of its acceleration
-    history_m: float = 0.02
+    camera_drop: float = 0.5  # chance of each camera but front_wide to be missing from a clip
+    speed_mps: float = 0.1  # noise of speed at t0; the target's first second makes up for it
+    yaw_rate_rps: float = 0.01  # noise of the prior's turn; the target stays
+    acceleration_mps2: float = 0.2  # and of its acceleration
+    history_m: float = 0.01
     history_drop: float = 0.2  # chance that an instant's history is not told
 
 

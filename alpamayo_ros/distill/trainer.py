@@ -27,7 +27,7 @@ from alpamayo_ros.types import N_WAYPOINTS
 
 STATE = "training.safetensors"
 METRICS = "metrics.jsonl"
-_VALIDATION_CLIPS = 96
+_VALIDATION_INSTANTS = 400
 
 Teach = Callable[[Batch], np.ndarray]  # a batch to actions (B, 64, 2) in m/s^2 and 1/m
 
@@ -218,7 +218,7 @@ class Trainer:
 
 def validation_batches(labels: LabelSet, clips: int) -> list[Sequence[tuple[int, int]]]:
     """The same clips every time, spread over all shards."""
-    stride = max(1, len(labels.clips) // _VALIDATION_CLIPS)
+    stride = max(1, len(labels.clips) * labels.clip_length // _VALIDATION_INSTANTS)
     chosen = labels.clips[::stride]
     return [chosen[i : i + clips] for i in range(0, len(chosen), clips)]
 

@@ -69,11 +69,14 @@ class FlattenNeck(nn.Module):
         self.reduce = nn.Conv2d(channels, config.neck_channels, 1)
         self.act = nn.GELU()
         self.project = nn.Linear(config.neck_channels * cells, config.tokens * config.width)
-        self.norm = nn.LayerNorm(config.width)
+        # Over images, not over a token: what all images have in common tells nothing, and would
+        # grow to be all that a token says.
+        self.norm = nn.BatchNorm1d(config.tokens * config.width)
 
     def forward(self, features: Tensor) -> Tensor:
         flat = self.act(self.reduce(features)).flatten(1)
-        return self.norm(self.project(flat).reshape(-1, self.tokens, self.width))
+        tokens: Tensor = self.norm(self.project(flat))
+        return tokens.reshape(-1, self.tokens, self.width)
 
 
 class GridNeck(nn.Module):

@@ -54,7 +54,7 @@ class StudentConfig:
     head: str = "regression"
     flow_steps: int = 2
     flow_start_std: float = 0.3  # of the noise around the prior from which the flow starts
-    action_scale: tuple[float, float] = (1.0, 0.01)  # m/s^2 and 1/m of one normalised unit
+    action_scale: tuple[float, float] = (1.0, 0.03)  # m/s^2 and 1/m of one normalised unit
 
     def __post_init__(self) -> None:
         """Raises ModelError naming what cannot be built."""
