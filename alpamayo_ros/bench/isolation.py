@@ -11,7 +11,7 @@ import numpy as np
 
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.kinematic import KinematicBackend
-from alpamayo_ros.backends.vla import standstill
+from alpamayo_ros.backends.standstill import standstill
 from alpamayo_ros.bench.figures import Bar, percentiles, table
 from alpamayo_ros.isolation.backend import isolated
 from alpamayo_ros.isolation.frames import PLAN_SLOT, SharedFrames

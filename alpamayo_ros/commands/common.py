@@ -20,14 +20,6 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def option_of(entry: str) -> tuple[str, Any]:
-    """A --option KEY=VALUE, the value as in YAML. Raises UserError."""
-    try:
-        return parsed_option(entry)
-    except ValueError as error:
-        raise UserError(f"--option {entry!r}: {error}") from error
-
-
 def write_json(path: Path | None, result: Any) -> None:
     """Write `result` where --json asked for it; nothing where it did not."""
     if path is None:
@@ -38,6 +30,14 @@ def write_json(path: Path | None, result: Any) -> None:
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+
+
+def model_option(entry: str) -> tuple[str, Any]:
+    """NAME=VALUE of an --option. Raises UserError."""
+    try:
+        return parsed_option(entry)
+    except ValueError as error:
+        raise UserError(f"--option {entry}: {error}") from error
 
 
 class Progress:

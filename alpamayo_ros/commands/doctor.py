@@ -14,7 +14,7 @@ import argparse
 import os
 from collections.abc import Iterable
 
-from alpamayo_ros.commands.common import add_json_argument, option_of, write_json
+from alpamayo_ros.commands.common import add_json_argument, model_option, write_json
 from alpamayo_ros.doctor.findings import Finding, is_sound, report, to_json
 from alpamayo_ros.errors import UserError
 
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 def _machine(args: argparse.Namespace) -> Iterable[Finding]:
     from alpamayo_ros.doctor import environment, libraries, model
 
-    options = dict(map(option_of, args.option))
+    options = dict(map(model_option, args.option))
     yield from libraries.installed()
     yield from environment.ros(os.environ)
     yield from environment.machine()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alpamayo_ros.commands.common import Progress, add_json_argument, option_of, write_json
+from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".onnx":
         raise UserError(f"--out {args.out} wants a name that ends in .onnx")
     # The file that is made here need not be there yet.
-    overrides = {"expert_runtime": "torch", **dict(map(option_of, args.option))}
+    overrides = {"expert_runtime": "torch", **dict(map(model_option, args.option))}
     manifest = load_manifest(args.model).with_options(overrides)
     options = VlaOptions.from_manifest(manifest)
     precision = args.precision or DEFAULT_PRECISION[options.dtype]

@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--jobs is {args.jobs}, wanted a number of processes, or 0 for all cores")
     campaign = Campaign(
         args.model,
-        _kinds(args.scenarios),
-        _seeds(args.seeds),
+        kinds_of(args.scenarios),
+        seeds_of(args.seeds),
         args.seconds,
         args.out,
         args.black_cameras,
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if args.check and not clean else 0
 
 
-def _kinds(text: str) -> tuple[str, ...]:
+def kinds_of(text: str) -> tuple[str, ...]:
     from alpamayo_ros.world.campaign import KIND_GROUPS
     from alpamayo_ros.world.scenario import KINDS
 
@@ -122,7 +122,7 @@ def _kinds(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")

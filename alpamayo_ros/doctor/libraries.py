@@ -20,7 +20,8 @@ FEATURES = {
     "convert": (("av", "pyarrow"), "`alpamayo convert`"),
     "viz": (("av",), "videos"),
     "ray": (("ray",), "`alpamayo evaluate --ray`"),
-    "train": (("torch", "timm"), "training of students"),
+    "student": (("onnxruntime",), "students on ONNX Runtime"),
+    "train": (("torch", "torchvision", "timm", "safetensors"), "training of students"),
     "quant": (("torchao", "bitsandbytes", "optimum.quanto"), "quantised weights"),
 }
 REQUIRED = ("numpy", "cv2", "yaml")
