@@ -6,6 +6,7 @@ PyTorch before it is put in place.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import tempfile
@@ -153,7 +154,7 @@ def require_onnx() -> None:
     missing = []
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
-            __import__(name)
+            importlib.import_module(name)
         except ImportError:
             missing.append(name)
     if missing:

@@ -9,6 +9,8 @@ from typing import Any
 
 from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.backends.vla_options import VlaOptions
+from alpamayo_ros.deployment.options import StudentOptions
+from alpamayo_ros.deployment.spec import EXPORT
 from alpamayo_ros.doctor.findings import Finding, error, note, ok
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.manifest import Manifest
@@ -29,12 +31,18 @@ def check_model(model: str, options: Mapping[str, Any], with_hashes: bool) -> It
     yield ok(AREA, f"{manifest.introduction()} ({manifest.path})")
     if manifest.backend == "vla":
         yield from _vla_files(manifest, with_hashes)
+    elif manifest.backend == "student":
+        yield from _student_files(manifest, with_hashes)
 
 
 def needs_gpu(model: str, options: Mapping[str, Any]) -> bool:
     """Whether the model is to run on one, as far as its options tell."""
     try:
         manifest = create_backend(model, options=options).manifest
+        if manifest.backend == "student":
+            student = StudentOptions.from_manifest(manifest)
+            where = (student.device, student.provider, student.runtime)
+            return any(name.startswith(("cuda", "tensorrt")) for name in where)
         return manifest.backend == "vla" and VlaOptions.from_manifest(manifest).device != "cpu"
     except UserError:
         return False
@@ -79,6 +87,17 @@ def _vla_files(manifest: Manifest, with_hashes: bool) -> Iterable[Finding]:
         yield note(AREA, f"{len(options.sha256)} hashes not checked", "leave out --no-hash")
     else:
         yield from _hashes(folder, options.sha256)
+
+
+def _student_files(manifest: Manifest, with_hashes: bool) -> Iterable[Finding]:
+    options = StudentOptions.from_manifest(manifest)
+    for name, path in options.files().items():
+        if not path.is_file():
+            yield error(AREA, f"{name} {path} does not exist", EXPORT)
+            continue
+        yield ok(AREA, f"{name} {path}, {path.stat().st_size / 1e6:.1f} MB")
+        if path.name in options.sha256 and with_hashes:
+            yield from _hashes(path.parent, {path.name: options.sha256[path.name]})
 
 
 def _hashes(folder: Path, wanted: Mapping[str, str]) -> Iterable[Finding]:
