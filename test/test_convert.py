@@ -14,7 +14,7 @@ import pytest
 
 from alpamayo_ros import cli
 from alpamayo_ros.bags.reader import BagReader
-from alpamayo_ros.clips.ftheta import FTheta
+from alpamayo_ros.cameras.ftheta import FTheta
 from alpamayo_ros.clips.motion import motion_of
 from alpamayo_ros.odometry import stamp_ns
 

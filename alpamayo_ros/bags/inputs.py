@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.cameras.ftheta import FTheta
+from alpamayo_ros.cameras.projection import DISTORTION_MODELS, F_THETA, CameraModel
 from alpamayo_ros.errors import BagError
 from alpamayo_ros.feed import Reader, check_compressed, compressed_to_rgb, image_to_rgb
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
 from alpamayo_ros.types import CAMERA_NAMES
-from alpamayo_ros.viz.projection import DISTORTION_MODELS, CameraModel
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -33,6 +34,7 @@ class Calibration:
 
     info: Any
     frame_id: str
+    f_theta: FTheta | None = None  # the lens itself, where the bag carries it beside CameraInfo
 
 
 def check_inputs(bag: BagReader, settings: PlannerSettings) -> None:
@@ -107,6 +109,11 @@ def calibration_topics(bag: BagReader, settings: PlannerSettings) -> Mapping[str
     return found
 
 
+def f_theta_topic(info_topic: str) -> str:
+    """Where `alpamayo convert pai` writes a clip's f-theta lens."""
+    return info_topic.rsplit("/", 1)[0] + "/f_theta"
+
+
 def camera_model(calibration: Calibration | None, transforms: RigOffset) -> CameraModel | None:
     """A camera to project with; None without CameraInfo, transform, or a usable lens model."""
     if calibration is None:
@@ -114,6 +121,10 @@ def camera_model(calibration: Calibration | None, transforms: RigOffset) -> Came
     info = calibration.info
     optical_from_rig = transforms.child_from_rig(calibration.frame_id)
     k = np.asarray(info.k, dtype=np.float64).reshape(3, 3)
+    if optical_from_rig is not None and calibration.f_theta is not None:
+        lens = calibration.f_theta
+        exact_k, exact_d = lens.intrinsics()
+        return CameraModel(exact_k, optical_from_rig, lens.width, lens.height, exact_d, F_THETA)
     if optical_from_rig is None or k[0, 0] <= 0 or info.distortion_model not in DISTORTION_MODELS:
         return None
     return CameraModel(

@@ -19,7 +19,7 @@ from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.odometry import stamp_ns
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
 from alpamayo_ros.types import NS_PER_S, ImageError, Pose3
-from alpamayo_ros.viz.canvas import save_png
+from alpamayo_ros.viz.canvas import save_picture
 from alpamayo_ros.viz.overview import DriveOverview, OverviewInstant, draw_overview
 
 PANELS_AT = (0.1, 0.5, 0.9)  # of the plans: the ones whose camera image is shown
@@ -117,7 +117,7 @@ def draw_report(
         rejection_times_s=np.array([(due - start_ns) / NS_PER_S for due in rejected_due_ns]),
     )
     subtitle = f"{len(plans)} plans, {len(rejected_due_ns)} ticks without one"
-    save_png(path, draw_overview(instants, overview, title=title, subtitle=subtitle))
+    save_picture(path, draw_overview(instants, overview, title=title, subtitle=subtitle))
 
 
 def images_at(

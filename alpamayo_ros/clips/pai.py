@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import messages
 from alpamayo_ros.bags.writer import BagWriter
-from alpamayo_ros.clips.ftheta import FTheta
+from alpamayo_ros.cameras.ftheta import FTheta
 from alpamayo_ros.clips.layout import ClipError, Dataset, read_parquet
 from alpamayo_ros.clips.motion import Motion, motion_of
 from alpamayo_ros.clips.video import frames, need_av
@@ -193,7 +192,7 @@ class _Writer:
             bag.add_topic(f"/camera/{camera.name}/camera_info", _INFO)
             topic = f"/camera/{camera.name}/f_theta"
             bag.add_topic(topic, _STRING, latched=True)
-            bag.write(topic, 0, bag.make(_STRING, data=_as_json(camera.lens)))
+            bag.write(topic, 0, bag.make(_STRING, data=camera.lens.as_json()))
 
     def odometry(self, stamp_us: int, motion: Motion, index: int) -> None:
         """The pose at one stamp, with its twist."""
@@ -275,13 +274,3 @@ def _camera_info(lens: FTheta) -> dict[str, Any]:
         "r": np.eye(3).ravel(),
         "p": np.column_stack((k, np.zeros(3))).ravel(),
     }
-
-
-def _as_json(lens: FTheta) -> str:
-    """The lens as it was calibrated, on /camera/<name>/f_theta."""
-    return json.dumps({
-        "model": "f_theta", "width": lens.width, "height": lens.height,
-        "cx": lens.cx, "cy": lens.cy,
-        "radius_px_of_angle_rad": lens.radius_of_angle,
-        "angle_rad_of_radius_px": lens.angle_of_radius,
-    })  # fmt: skip

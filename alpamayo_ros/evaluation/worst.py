@@ -18,7 +18,7 @@ from alpamayo_ros.evaluation.tables import Row
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S
 from alpamayo_ros.viz import canvas as draw
-from alpamayo_ros.viz.overview import draw_path
+from alpamayo_ros.viz.on_camera import draw_path
 
 Rgb = NDArray[np.uint8]
 Array = NDArray[np.float64]

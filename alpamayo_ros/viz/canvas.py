@@ -99,13 +99,22 @@ def dashed(
 
 def polygons(canvas: Rgb, shapes: Sequence[ArrayLike], colour: Colour, alpha: float) -> None:
     """Fill convex (n, 2) shapes as one area: where they overlap or touch there is no seam."""
-    height, width = canvas.shape[:2]
+    corners = [
+        np.asarray(shape, dtype=np.float64) for shape in shapes if len(np.asarray(shape)) > 2
+    ]
+    if not corners:
+        return
+    every, size = np.vstack(corners), (canvas.shape[1], canvas.shape[0])
+    low = np.clip(np.floor(every.min(axis=0)) - 1, 0, size).astype(int)
+    high = np.clip(np.ceil(every.max(axis=0)) + 2, 0, size).astype(int)
+    width, height = (high - low).tolist()
+    if width <= 0 or height <= 0:
+        return
     mask = np.zeros((2 * height, 2 * width), np.uint8)
-    for shape in shapes:
-        if len(np.asarray(shape)) >= 3:
-            cv2.fillConvexPoly(mask, _fixed(np.asarray(shape) * 2.0), 255, cv2.LINE_8, _SHIFT)
+    for shape in corners:
+        cv2.fillConvexPoly(mask, _fixed((shape - low) * 2.0), 255, cv2.LINE_8, _SHIFT)
     small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
-    _blend_patch(canvas, small * (alpha / 255.0), (0, 0), colour)
+    _blend_patch(canvas, small * np.float32(alpha / 255.0), (int(low[0]), int(low[1])), colour)
 
 
 def box(
@@ -158,8 +167,8 @@ def sequential(shares: ArrayLike) -> list[tuple[int, int, int]]:
     return [(int(r), int(g), int(b)) for r, g, b in table]
 
 
-def save_png(path: Path, rgb: Rgb) -> None:
-    """Write a picture; UserError where that fails. OpenCV takes BGR and reports by a flag."""
+def save_picture(path: Path, rgb: Rgb) -> None:
+    """Write a PNG or JPEG; UserError where that fails. OpenCV takes BGR and reports by a flag."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
         raise UserError(f"cannot write the picture {path}")
