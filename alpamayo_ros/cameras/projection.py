@@ -156,13 +156,13 @@ def project_ribbon(
     """The visible (m, 2) polygons between neighbouring points of two lines, (n, 3) each."""
     left, right = np.asarray(left_in_rig), np.asarray(right_in_rig)
     pixels = camera.to_pixels(camera.to_optical(np.vstack([left, right]))).reshape(2, -1, 2)
-    whole = np.isfinite(pixels[..., 0]).all(axis=0)
-    shapes = []
+    left_px, right_px = pixels
+    whole = np.isfinite(left_px[:, 0] + right_px[:, 0])
+    shapes: list[Array] = []
     for k in range(len(left) - 1):
         if whole[k] and whole[k + 1]:
-            shapes.append(
-                np.stack([pixels[0, k], pixels[0, k + 1], pixels[1, k + 1], pixels[1, k]])
-            )
+            corners = [left_px[k], left_px[k + 1], right_px[k + 1], right_px[k]]
+            shapes.append(np.stack(corners))
         elif whole[k] or whole[k + 1]:
             quad = np.stack([left[k], left[k + 1], right[k + 1], right[k]])
             shapes.append(project_polygon(camera, quad))
