@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ def listen(bench: Bench, kind: Any, topic: str) -> list[Any]:
 
 
 def test_drives_in_its_lane_and_stops_when_the_planner_ends(bench: Bench) -> None:
-    """The chain of `make demo` on a straight road; then the planner goes, and with it the plans."""
+    """The chain of `make demo` on a straight road, images reprojected; then the planner goes."""
     odometry = listen(bench, Odometry, "/odom")
     commands = listen(bench, VehicleCommand, "/controller/command")
     markers = listen(bench, MarkerArray, "/planner/markers")
     report = bench.folder / "report.json"
-    planner = bench.start_planner(autostart=True, use_sim_time=True)
+    planner = bench.start_planner(autostart=True, use_sim_time=True, rig_views="world")
     bench.start("controller_node", use_sim_time=True)
     world = bench.start(
         "world_node", scenario="straight", seed=2, seconds=600, report=str(report),
@@ -47,6 +48,10 @@ def test_drives_in_its_lane_and_stops_when_the_planner_ends(bench: Bench) -> Non
     )  # fmt: skip
     bench.wait(lambda: commands, DRIVE_S, "a command")
     assert commands[0].header.frame_id == "base_link"
+    # Reprojected by CameraInfo and /tf_static: of its own views the world's rig sees everything.
+    coverage = {source.name: source.view_coverage for source in bench.statuses[-1].sources}
+    assert math.isnan(coverage.pop("odometry"))
+    assert min(coverage.values()) > 0.95
     assert_views_show_the_graph(bench, markers, odometry[-1])
     engaged_m = odometry[-1].pose.pose.position.x
 

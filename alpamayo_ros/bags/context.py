@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from alpamayo_ros.bags.inputs import Calibration, calibration_topics, f_theta_topic
+from alpamayo_ros.bags.inputs import calibration_topics, f_theta_topic
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.cameras.calibration import Calibration
 from alpamayo_ros.cameras.ftheta import FTheta
 from alpamayo_ros.errors import BagError, UserError
 from alpamayo_ros.evaluation.scoring import Scorer

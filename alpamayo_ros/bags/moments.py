@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.bags.context import DriveContext
-from alpamayo_ros.bags.inputs import READERS, camera_model
+from alpamayo_ros.bags.inputs import READERS
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.shown import ShownPlans
 from alpamayo_ros.bags.track import Track
+from alpamayo_ros.cameras.calibration import camera_model
 from alpamayo_ros.odometry import stamp_ns
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, ImageError, Pose3

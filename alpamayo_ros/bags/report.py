@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.bags.context import DriveContext
-from alpamayo_ros.bags.inputs import READERS, camera_model
+from alpamayo_ros.bags.inputs import READERS
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.replay import ReplayResult
+from alpamayo_ros.cameras.calibration import camera_model
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.odometry import stamp_ns
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
@@ -60,6 +61,7 @@ def report(result: ReplayResult, manifest: Manifest, bag: Path) -> dict[str, Any
         "ade_m": scores["ade_m"],
         "fde_m": scores["fde_m"],
         "stage_ms": {name: percentiles(values) for name, values in result.stage_ms.items()},
+        "view_coverage": result.view_coverage,
         "bag_seconds": result.bag_s,
         "wall_seconds": result.wall_s,
         "warnings": result.warnings,
