@@ -44,3 +44,33 @@ def frames(
         raise ClipError(f"{label}: damaged at frame {count}: {error}") from error
     if count != len(stamps_us):
         raise ClipError(f"{label}: {count} frames, but {len(stamps_us)} stamps")
+
+
+def timed_frames(path: Path, label: str) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(stamp in microseconds, (H, W, 3) RGB) by the video's own clock. Raises ClipError."""
+    import av
+
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in container.decode(stream):
+                if frame.time is None:
+                    raise ClipError(f"{label}: its frames have no times, as in a bare stream")
+                yield round(frame.time * 1e6), frame.to_ndarray(format="rgb24")
+                count += 1
+    except (av.FFmpegError, IndexError) as error:
+        raise ClipError(f"{label}: damaged at frame {count}: {error}") from error
+
+
+def frame_size(path: Path, label: str) -> tuple[int, int]:
+    """(width, height) of a video. Raises ClipError."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return int(stream.width), int(stream.height)
+    except (av.FFmpegError, IndexError) as error:
+        raise ClipError(f"{label}: no video can be read: {error}") from error
