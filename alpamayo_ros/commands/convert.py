@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from alpamayo_ros.clips.bag import ClipOptions
     from alpamayo_ros.clips.clip import Clip
 
-_SEVERAL = """One becomes the bag --out, several become bags in the folder --out. A bag that is there
-is kept, so that the same command goes on after a kill; a damaged one is named and left out.
+_SEVERAL = """One becomes the bag --out, several become bags in the folder --out. A bag that is
+there is kept, so that a command goes on after a kill; a damaged one is named and left out.
 """
 _PAI = f"""PhysicalAI-AV clips to rosbag2 (mcap): cameras, CameraInfo, /odom, /tf_static, lidar.
 
