@@ -23,6 +23,7 @@ PAPER, WHITE = (250, 251, 252), (255, 255, 255)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAP_HEIGHT = 21.0  # pixels of a capital letter at scale 1
+_JPEG_QUALITY = 85
 _SHIFT = 4  # fractional bits of OpenCV's coordinates
 
 
@@ -170,7 +171,8 @@ def sequential(shares: ArrayLike) -> list[tuple[int, int, int]]:
 def save_picture(path: Path, rgb: Rgb) -> None:
     """Write a PNG or JPEG; UserError where that fails. OpenCV takes BGR and reports by a flag."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
         raise UserError(f"cannot write the picture {path}")
 
 
