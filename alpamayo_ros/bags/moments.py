@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros import geometry
+from alpamayo_ros import geometry, images
 from alpamayo_ros.bags.context import DriveContext
-from alpamayo_ros.bags.inputs import READERS
+from alpamayo_ros.bags.inputs import COMPRESSED, READERS
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.shown import ShownPlans
 from alpamayo_ros.bags.track import Track
@@ -70,7 +70,7 @@ class Moments:
         progress: Callable[[float], None] = lambda done_s: None,
         from_s: float = 0.0,
     ) -> Iterator[Moment]:
-        """Every instant from `from_s` after the first on; images at least as large as shown."""
+        """Every instant from `from_s` after the first on; images as large as they fit."""
         with ThreadPoolExecutor(2, thread_name_prefix="decode") as pool:
             waiting: deque[tuple[_Instant, list[Future[Rgb | None]]]] = deque()
             for instant in self._instants(progress):
@@ -127,11 +127,11 @@ class Moments:
             chosen.append(near[1] if near is not None and good else None)
         return _Instant(stamp, tuple(chosen))
 
-    def _moment(self, instant: _Instant, images: list[Future[Rgb | None]]) -> Moment:
+    def _moment(self, instant: _Instant, decoded: list[Future[Rgb | None]]) -> Moment:
         assert self._start_ns is not None
         views = tuple(
             CameraView(camera.name, image.result(), lens)
-            for camera, image, lens in zip(self.cameras, images, self._lenses)
+            for camera, image, lens in zip(self.cameras, decoded, self._lenses)
         )
         stamp = instant.stamp_ns
         return Moment(
@@ -158,14 +158,18 @@ class Moments:
 def _decoded(
     bag: BagReader, camera: CameraInput, message: Any | None, size: tuple[int, int]
 ) -> Rgb | None:
-    """The image, halved while it is more than twice as large as it is shown."""
+    """The image as large as it fits (width, height)."""
     if message is None:
         return None
+    kind = bag.topics[camera.topic].type
     try:
-        image = READERS[bag.topics[camera.topic].type].to_rgb(message)
+        if kind == COMPRESSED:
+            image = images.decode_reduced(message.data, message.format, *size)
+        else:
+            image = READERS[kind].to_rgb(message)
     except ImageError:
         return None
-    while image.shape[1] >= 2 * size[0] and image.shape[0] >= 2 * size[1]:
-        half = image.shape[1] // 2, image.shape[0] // 2
-        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
-    return image
+    scale = min(size[0] / image.shape[1], size[1] / image.shape[0])
+    fitted = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, fitted, interpolation=mode), np.uint8)

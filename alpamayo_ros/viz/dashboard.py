@@ -121,8 +121,11 @@ def _draw_view(panel: Rgb, view: CameraView, moment: Moment) -> None:
         size = round(view.image.shape[1] * scale), round(view.image.shape[0] * scale)
         left, top = (width - size[0]) // 2, (height - size[1]) // 2
         inside = panel[top : top + size[1], left : left + size[0]]
-        mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        inside[:] = cv2.resize(view.image, size, interpolation=mode)
+        if size == (view.image.shape[1], view.image.shape[0]):
+            inside[:] = view.image
+        else:
+            mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            inside[:] = cv2.resize(view.image, size, interpolation=mode)
         if view.camera is not None:
             _draw_paths(inside, view.camera.resized(*size), moment)
     label = view.name.replace("_", " ")
