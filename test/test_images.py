@@ -13,7 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from alpamayo_ros.images import check_compressed, decode_compressed, decode_raw, to_model_size
+from alpamayo_ros.images import (
+    check_compressed,
+    decode_compressed,
+    decode_raw,
+    decode_reduced,
+    to_model_size,
+)
 from alpamayo_ros.types import ImageError
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "parts_preprocess.npz"
@@ -359,10 +365,10 @@ def test_reduced_decoding(size: tuple[int, int], share: int) -> None:
     """Not smaller than asked for, at a whole share of its size, and the same picture."""
     ramp = np.add.outer(np.arange(800) // 8, np.arange(1280) // 8).astype(np.uint8)
     data = cv2.imencode(".jpg", cv2.merge([ramp, ramp, 255 - ramp]))[1].tobytes()
-    image = images.decode_reduced(data, "jpeg", *size)
+    image = decode_reduced(data, "jpeg", *size)
     assert image.shape == (800 // share, 1280 // share, 3)
-    whole = images.decode_compressed(data, "jpeg")
+    whole = decode_compressed(data, "jpeg")
     wanted = cv2.resize(whole, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_AREA)
     assert np.abs(image.astype(int) - wanted).mean() < 2.0  # the rounding of two scalings
     with pytest.raises(ImageError):
-        images.decode_reduced(data[: len(data) // 2], "jpeg", *size)
+        decode_reduced(data[: len(data) // 2], "jpeg", *size)

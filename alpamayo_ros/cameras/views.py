@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
-from alpamayo_ros import resources
+from alpamayo_ros import geometry, resources
 from alpamayo_ros.cameras.projection import F_THETA, CameraModel, optical_rotation_from_rig
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.types import CAMERA_NAMES, Pose3
@@ -86,13 +86,8 @@ def _view(entry: Mapping[str, Any], width: int, height: int) -> CameraModel:
 
 def rig_rotation(yaw_deg: float, pitch_deg: float = 0.0, roll_deg: float = 0.0) -> Array:
     """(3, 3) of a camera's body in the rig: yaw to the left, pitch up, roll to the right."""
-    (cz, cy, cx), (sz, sy, sx) = (
-        function(np.deg2rad([yaw_deg, -pitch_deg, roll_deg])) for function in (np.cos, np.sin)
-    )
-    about_z = np.array([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]])
-    about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
-    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
-    return np.asarray(about_z @ about_y @ about_x)
+    yaw, pitch, roll = np.deg2rad([yaw_deg, pitch_deg, roll_deg]).tolist()
+    return geometry.euler_to_rotation(roll, -pitch, yaw)
 
 
 def rays_in_rig(view: CameraModel, rows: ArrayLike, columns: ArrayLike) -> Array:

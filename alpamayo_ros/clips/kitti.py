@@ -79,7 +79,7 @@ def _raw(drive: Path, options: ClipOptions) -> Clip:
     east = scale * _EARTH_M * np.deg2rad(longitude)
     north = scale * _EARTH_M * np.log(np.tan(np.deg2rad(90.0 + latitude) / 2.0))
     positions = np.stack([east, north, altitude], axis=1)
-    rotations = np.array([_euler(*angles) for angles in zip(roll, pitch, yaw)])
+    rotations = np.array([geometry.euler_to_rotation(*turn) for turn in zip(roll, pitch, yaw)])
     rig_from_imu = Pose3(np.array(IMU_M), np.eye(3))
     day = drive.parent
     try:
@@ -189,12 +189,3 @@ def _stamps(path: Path) -> list[int]:
         return stamps
     except (OSError, ValueError) as error:
         raise ClipError(f"{path} cannot be read: {error}") from error
-
-
-def _euler(roll: float, pitch: float, yaw: float) -> Array:
-    """(3, 3) of the IMU (ahead, left, up) in east, north, up: yaw, then pitch, then roll."""
-    about_z = geometry.yaw_to_rotation(yaw)
-    (cy, cx), (sy, sx) = np.cos([pitch, roll]), np.sin([pitch, roll])
-    about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
-    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
-    return np.asarray(about_z @ about_y @ about_x)
