@@ -131,7 +131,8 @@ def _rviz(
     if given("odometry_topic"):
         remappings.append(("/odom", given("odometry_topic")))
     for name, topic in camera_topics.items():
-        remappings.append((f"/camera/{name}/image/compressed", topic))
+        if topic.endswith("/compressed"):  # RViz takes the kind of image from the topic's name
+            remappings.append((f"/camera/{name}/image/compressed", topic))
     return Node(
         package="rviz2",
         executable="rviz2",

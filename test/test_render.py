@@ -212,3 +212,14 @@ def test_f_theta_by_an_independent_computation() -> None:
             half.to_pixels(point)[0], (np.array(wanted) + 0.5) / 2 - 0.5, atol=1e-9
         )
     np.testing.assert_allclose(camera.to_pixels([[0, 0, 5]])[0], (lens.cx, lens.cy), atol=1e-9)
+
+
+def test_bench(tmp_path: Path) -> None:
+    """`alpamayo bench render` counts what it drew; how fast is the machine's affair."""
+    path = tmp_path / "bench.json"
+    words = ["bench", "render", "--seconds", "2", "--size", "192x108", "--json", str(path)]
+    assert cli.main(words) == 0
+    result = json.loads(path.read_text())
+    assert (result["pictures"], result["with_plan"]) == (20, 4)
+    assert result["bars"][0]["value"] == pytest.approx(result["times_real_time"])
+    assert result["drive_s"] == pytest.approx(2.0)
