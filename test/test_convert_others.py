@@ -208,7 +208,7 @@ def test_kitti_odometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     (root / "poses").mkdir()
     xyz, yaw = arc(times)
     rig = geometry.yaw_to_rotation(yaw)
-    mount = np.array([1.13, 0.32, 1.65])
+    mount = np.array([1.03, 0.0, 1.65])
     cameras = xyz + rig @ mount - mount  # odometry starts where camera 0 does
     rows = np.concatenate([TURN.T @ rig @ TURN, (cameras @ TURN)[..., None]], axis=2).reshape(
         -1, 12
@@ -227,7 +227,7 @@ def test_kitti_odometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     (placed,) = found["/tf_static"][0].transforms
     at = placed.transform.translation
     # P2 says where camera 0 lies for camera 2: 6 cm to its right, so camera 2 is 6 cm to its left.
-    assert (at.x, at.y, at.z) == pytest.approx((1.13, 0.32 + 0.06, 1.65), abs=1e-9)
+    assert (at.x, at.y, at.z) == pytest.approx((1.03, 0.06, 1.65), abs=1e-9)
     assert found["/camera/front_wide/camera_info"][0].k[0] == 70
     (root / "sequences" / "06" / "image_2" / "000005.png").write_bytes(b"nothing")
     assert cli.main([*words, "--overwrite"]) == 1
@@ -241,7 +241,7 @@ def test_kitti_raw(tmp_path: Path) -> None:
     times = 0.1 * np.arange(8)
     stamps = [f"2011-09-26 13:02:25.{round(t * 1e9) + 964_389:09d}" for t in times]
     xyz, yaw = arc(times)
-    imu = xyz + geometry.yaw_to_rotation(yaw) @ np.array([0.05, 0.0, 0.93])
+    imu = xyz + geometry.yaw_to_rotation(yaw) @ np.array([-0.05, 0.32, 0.93])
     scale = np.cos(np.deg2rad(49.0)) * 6378137.0
     (drive / "oxts" / "data").mkdir(parents=True)
     for k in range(8):
@@ -274,8 +274,8 @@ def test_kitti_raw(tmp_path: Path) -> None:
     assert stamp_ns(found["/odom"][3].header.stamp) == 1_317_042_145_300_964_000
     placed = {t.child_frame_id: t.transform.translation for t in found["/tf_static"][0].transforms}
     velo, camera = placed["velodyne"], placed["front_wide_optical"]
-    assert (velo.x, velo.y, velo.z) == pytest.approx((0.86, -0.32, 1.73), abs=1e-9)
-    assert (camera.x, camera.y, camera.z) == pytest.approx((1.13, -0.26, 1.65), abs=1e-9)
+    assert (velo.x, velo.y, velo.z) == pytest.approx((0.76, 0.0, 1.73), abs=1e-9)
+    assert (camera.x, camera.y, camera.z) == pytest.approx((1.03, 0.06, 1.65), abs=1e-9)
     (message, *_) = found["/lidar/velodyne/points"]
     np.testing.assert_array_equal(message.data.view("<f4").reshape(-1, 4), cloud)
 
