@@ -10,16 +10,19 @@ import cv2
 import numpy as np
 import pytest
 
-from alpamayo_ros import cli
+from alpamayo_ros import action_space, cli, messages
 from alpamayo_ros.bags.context import read_context
 from alpamayo_ros.bags.moments import Moments
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.bags.replay import PLANNER_TOPICS
 from alpamayo_ros.bags.shown import ShownPlans, read_shown_plans
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.cameras.ftheta import FTheta
 from alpamayo_ros.cameras.projection import F_THETA, CameraModel
+from alpamayo_ros.geometry import identity_pose, yaw_to_rotation
+from alpamayo_ros.messages import PathFrame
 from alpamayo_ros.parameters import settings_from
-from alpamayo_ros.types import DEFAULT_CAMERAS, Pose3
+from alpamayo_ros.types import DEFAULT_CAMERAS, Decisions, Plan, Pose3, ReasoningSource
 from alpamayo_ros.viz import canvas
 from alpamayo_ros.viz.dashboard import Dashboard
 from alpamayo_ros.viz.moment import Moment
@@ -51,16 +54,16 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rig = default_rig()
     scene = scene_of(make_scenario("straight", 1))
     with Renderer(scene, rig) as renderer, BagWriter(path) as writer:
-        messages = DriveMessages(writer, rig, EPOCH_NS)
+        world = DriveMessages(writer, rig, EPOCH_NS)
         for k in range(5 * FRAMES):
             stamp = k * 20_000_000
-            messages.write_odometry(EPOCH_NS + stamp, stamp, state_at(stamp * 1e-9))
+            world.write_odometry(EPOCH_NS + stamp, stamp, state_at(stamp * 1e-9))
             if k % 5:
                 continue
             for name, image in renderer.render(state_at(stamp * 1e-9), [], 0.0).items():
                 if (name, k // 5) != HOLE:
                     log_ns = EPOCH_NS + stamp + 15_000_000
-                    messages.write_camera(name, log_ns, stamp, encode_jpeg(image))
+                    world.write_camera(name, log_ns, stamp, encode_jpeg(image))
     return path
 
 
@@ -142,6 +145,39 @@ def test_an_older_plan_moves_with_the_vehicle(bag: Path, plans: Path) -> None:
     np.testing.assert_allclose(recorded.curvatures_1pm, 0.0, atol=1e-9)
 
 
+@pytest.mark.parametrize("frame_id", ["odom", "base_link"])
+def test_candidates_come_back(frame_id: str, bag: Path, tmp_path: Path) -> None:
+    """All but the chosen one, in the rig frame at t0 whatever frame they were published in."""
+    paths = [action_space.integrate([(0.0, c)] * 64, SPEED) for c in (0.0, 0.02, -0.02)]
+    (xyz, rot), action = paths[0], np.tile((0.0, 0.0), (64, 1))
+    stamp = EPOCH_NS + 22 * 100_000_000
+    plan = Plan(
+        stamp, xyz, rot, action, SPEED, np.array([p[0] for p in paths]),
+        np.array([p[1] for p in paths]), "Follow the lane.", ReasoningSource.MODEL,
+        Decisions("keep speed", "keep lane"), "test",
+    )  # fmt: skip
+    pose = Pose3(np.array([50.0, 20.0, 1.0]), yaw_to_rotation(0.5))
+    frame = PathFrame(frame_id, "base_link", pose if frame_id == "odom" else identity_pose())
+    with BagWriter(tmp_path / "plans") as writer:
+        for name, message in (
+            ("trajectory", messages.trajectory(writer.make, plan, frame, 1)),
+            ("candidates", messages.candidates(writer.make, plan, frame)),
+            ("reasoning_trace", messages.reasoning_trace(writer.make, plan, frame)),
+        ):
+            writer.add_topic(f"/planner/{name}", PLANNER_TOPICS[name])
+            writer.write(f"/planner/{name}", stamp, message)
+    plans = read_shown_plans(tmp_path / "plans")
+    shown = plans.in_force(stamp)
+    assert shown is not None
+    # float32 holds 64 m to 4 micrometres.
+    np.testing.assert_allclose(shown.xyz_in_rig_t0[1:], xyz, atol=2e-5)
+    np.testing.assert_allclose(shown.candidates_in_rig_t0, [p[0] for p in paths[1:]], atol=2e-5)
+    assert (shown.reasoning, shown.decisions) == ("Follow the lane.", "keep speed, keep lane")
+    drawn, dashboard = moments_of(bag, plans)
+    above = dashboard.draw(drawn[22])[40:440, 810:1180]  # without the legend
+    assert (np.abs(above.astype(int) - canvas.GREEN).max(axis=2) < 30).sum() > 50
+
+
 def test_video(bag: Path, plans: Path, tmp_path: Path) -> None:
     """A picture a front frame at the frame's own time; planned and driven are in it."""
     out, report = tmp_path / "drive.mp4", tmp_path / "report.json"
@@ -166,6 +202,24 @@ def test_picture_with_plans_of_a_model(bag: Path, tmp_path: Path) -> None:
     assert cli.main([*words, "--json", str(tmp_path / "at.json")]) == 0
     assert cv2.imread(str(out)).shape == (720, 1280, 3)
     assert json.loads((tmp_path / "at.json").read_text()) == {"time_s": 2.2, "planned": True}
+
+
+def test_one_camera_and_plans_in_the_same_bag(bag: Path, plans: Path, tmp_path: Path) -> None:
+    """What `make demo` records: the front camera, and the planner's topics beside it."""
+    out = tmp_path / "both"
+    left_out = ("/camera/front_tele", "/camera/cross")
+    with BagWriter(out) as writer:
+        for path in (bag, plans):
+            with BagReader(path) as reader:
+                for topic, kind, log_ns, data in reader.raw_messages():
+                    if not topic.startswith(left_out):
+                        writer.add_topic(topic, kind)
+                        writer.write_raw(topic, log_ns, data)
+    picture = tmp_path / "at.jpg"
+    words = ["render", str(out), "--at", "2", "--out", str(picture)]
+    assert cli.main([*words, "--json", str(tmp_path / "at.json")]) == 0
+    assert json.loads((tmp_path / "at.json").read_text())["planned"]
+    assert cv2.imread(str(picture)).shape == (720, 1280, 3)
 
 
 @pytest.mark.parametrize(

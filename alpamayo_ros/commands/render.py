@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw a video or a picture; exit code 1 where there was no instant to draw."""
     from alpamayo_ros.bags.context import read_context
     from alpamayo_ros.bags.film import film
-    from alpamayo_ros.bags.inputs import check_inputs
+    from alpamayo_ros.bags.inputs import guess_inputs
     from alpamayo_ros.bags.moments import Moments
     from alpamayo_ros.bags.reader import BagReader
     from alpamayo_ros.viz.dashboard import Dashboard
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     settings = planner_settings(args)
     plans = _plans(args, settings)
     with BagReader(args.bag) as bag:
-        check_inputs(bag, settings)
+        settings = guess_inputs(bag, settings)  # to look at a drive one camera will do
         moments = Moments(bag, settings, read_context(bag, settings), plans)
         names = [camera.name for camera in moments.cameras]
         title = f"{args.bag.resolve().name}   {plans.model}"
