@@ -37,6 +37,7 @@ class SourceReport:
     received: int
     rejected: int
     last_error: str = ""
+    view_coverage: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +294,7 @@ def _sources(make: Make, reports: Sequence[SourceReport]) -> list[Any]:
             received=report.received,
             rejected=report.rejected,
             last_error=report.last_error,
+            view_coverage=report.view_coverage,
         )
         for report in reports
     ]

@@ -21,6 +21,7 @@ class Source:
         self._last_error = ""
         self._stamps: deque[int] = deque(maxlen=RATE_STAMPS)
         self._transport_ns: int | None = None
+        self.view_coverage = float("nan")  # of the model's view, where images are reprojected
 
     def arrived(self, stamp_ns: int, now_ns: int) -> None:
         """A message came; `now_ns` is ROS time."""
@@ -52,4 +53,5 @@ class Source:
                 received=self._received,
                 rejected=self._rejected,
                 last_error=self._last_error,
+                view_coverage=self.view_coverage,
             )

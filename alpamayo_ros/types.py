@@ -64,6 +64,7 @@ class RejectionReason(str, enum.Enum):
     CAMERA_MISSING = "camera_missing"  # no frame of a camera within tolerance of its grid time
     CAMERA_SKEW = "camera_skew"  # frames of one instant lie too far apart
     IMAGE_UNREADABLE = "image_unreadable"  # the frame's bytes do not decode
+    CAMERA_UNCALIBRATED = "camera_uncalibrated"  # rig_views needs what the camera lacks
     ODOMETRY_MISSING = "odometry_missing"  # no odometry, or it ends too long before t0
     ODOMETRY_GAP = "odometry_gap"  # poses too far apart to interpolate between
     ODOMETRY_INVALID = "odometry_invalid"  # not finite, or a quaternion that is not a rotation

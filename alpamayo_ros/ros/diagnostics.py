@@ -18,6 +18,7 @@ from alpamayo_ros.types import Rejection
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 STALE_MS = 500.0  # an input silent for five of its frames
+MIN_COVERAGE = 0.9  # of a view that images are reprojected to
 
 
 class Diagnostics:
@@ -119,6 +120,9 @@ class Diagnostics:
             level, text = ERROR, f"silent for {report.age_ms:.0f} ms"
         elif report.rejected:
             level, text = WARN, f"{report.rejected} messages refused: {report.last_error}"
+        elif report.view_coverage < MIN_COVERAGE:
+            share = f"{100 * report.view_coverage:.0f} %"
+            level, text = WARN, f"covers {share} of the model's view; the rest is black"
         else:
             level, text = OK, f"{report.rate_hz:.1f} Hz"
         return self.status(
@@ -133,6 +137,7 @@ class Diagnostics:
                 ("received", report.received),
                 ("rejected", report.rejected),
                 ("last_error", report.last_error),
+                ("view_coverage", report.view_coverage),
             ],
         )
 

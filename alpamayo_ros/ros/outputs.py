@@ -18,8 +18,9 @@ from alpamayo_ros.msg import (
     PlannerStatus,
     ReasoningTrace,
 )
-from alpamayo_ros.ros import markers, topics
+from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import make
+from alpamayo_ros.ros.markers import PlanMarkers
 from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
 from alpamayo_ros.worker import Outcome
 
@@ -43,6 +44,7 @@ class PlannerOutputs:
         self._trace = publisher(ReasoningTrace, "~/reasoning_trace", qos)
         self._status = publisher(PlannerStatus, "~/status", qos)
         self._markers = publisher(MarkerArray, "~/markers", qos)
+        self._drawn = PlanMarkers()
         self.plans = 0
         self.rejected = 0
 
@@ -58,8 +60,7 @@ class PlannerOutputs:
         plan, sample = outcome.plan, outcome.sample
         assert isinstance(plan, Plan) and isinstance(sample, PlannerSample)
         frame = messages.path_frame(sample, rig_frame, in_odometry)
-        path = messages.path(make, plan, frame)
-        self._path.publish(path)
+        self._path.publish(messages.path(make, plan, frame))
         latency_ms = (time.monotonic_ns() - outcome.selection.ready_ns) / NS_PER_MS
         self.plans += 1
         self._trajectory.publish(messages.trajectory(make, plan, frame, self.plans))
@@ -67,7 +68,7 @@ class PlannerOutputs:
         self._reasoning.publish(messages.reasoning(make, plan))
         self._trace.publish(messages.reasoning_trace(make, plan, frame))
         if self._markers.get_subscription_count():
-            self._markers.publish(markers.plan_markers(path, plan, frame))
+            self._markers.publish(self._drawn.of_plan(plan, frame))
         self._status.publish(
             messages.planned_status(
                 make,
@@ -84,15 +85,22 @@ class PlannerOutputs:
         )
 
     def publish_rejection(
-        self, rejection: Rejection, model: str, licence: str, context: StatusContext
+        self,
+        rejection: Rejection,
+        rig_frame: str,
+        model: str,
+        licence: str,
+        context: StatusContext,
     ) -> None:
-        """A status alone: no path is published for a tick that was not planned."""
+        """A status, and its text for RViz: no path is published for a tick that was not planned."""
         self.rejected += 1
         self._status.publish(messages.rejected_status(make, rejection, model, licence, context))
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._drawn.of_rejection(rejection, rig_frame))
 
     def clear_markers(self) -> None:
         """Take what RViz shows of old plans away."""
-        self._markers.publish(markers.clear_markers())
+        self._markers.publish(self._drawn.clear())
 
     def close(self) -> None:
         """Destroy the publishers."""

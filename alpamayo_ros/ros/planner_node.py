@@ -240,11 +240,15 @@ class PlannerNode(SafeLifecycleNode):
             self._last_rejection = None
 
     def _reject(self, rejection: Rejection) -> None:
-        if self._outputs is None or self._backend is None:
+        if self._outputs is None or self._backend is None or self._settings is None:
             return
         manifest = self._backend.manifest
         self._outputs.publish_rejection(
-            rejection, manifest.name, manifest.licence, self._status_context()
+            rejection,
+            self._settings.rig_frame,
+            manifest.name,
+            manifest.licence,
+            self._status_context(),
         )
         self._last_rejection = rejection
         self.get_logger().warning(f"no plan: {rejection}", throttle_duration_sec=1.0)

@@ -19,11 +19,12 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.bags.context import read_context
-from alpamayo_ros.bags.inputs import camera_model, check_inputs, guess_inputs
+from alpamayo_ros.bags.inputs import check_inputs, guess_inputs
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import Ticks
 from alpamayo_ros.bags.typestore import package_typestore
 from alpamayo_ros.bags.writer import BagWriter
+from alpamayo_ros.cameras.calibration import camera_model
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.isolation.channel import Channel, ChannelClosed
 from alpamayo_ros.isolation.codec import ArrayReader, pack, unpack

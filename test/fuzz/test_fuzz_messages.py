@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry, images
-from alpamayo_ros.bags.inputs import COMPRESSED, IMAGE, READERS, Calibration, camera_model
+from alpamayo_ros.bags.inputs import COMPRESSED, IMAGE, READERS
+from alpamayo_ros.cameras.calibration import Calibration, camera_model
 from alpamayo_ros.model_text import (
     MAX_NAVIGATION_LENGTH,
     MAX_QUESTION_LENGTH,
