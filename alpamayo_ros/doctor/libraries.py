@@ -18,6 +18,7 @@ FEATURES = {
     "tensorrt": (("onnx", "onnxruntime", "onnxscript"), "the expert on ONNX Runtime or TensorRT"),
     "evaluate": (("pyarrow",), "`alpamayo evaluate`"),
     "convert": (("av", "pyarrow"), "`alpamayo convert`"),
+    "lidar": (("DracoPy", "pyarrow"), "lidar of `alpamayo convert`"),
     "viz": (("av",), "videos"),
     "ray": (("ray",), "`alpamayo evaluate --ray`"),
     "student": (("onnxruntime",), "students on ONNX Runtime"),
