@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from alpamayo_ros import torchvision_operators
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.student.config import StudentConfig
-
-_kept: list[Any] = []  # a torch.library.Library whose last reference goes takes its operators along
 
 
 def import_timm() -> Any:
@@ -21,26 +20,10 @@ def import_timm() -> Any:
         raise ModelError(
             f"a student's backbone needs {' and '.join(missing)}: pip install 'alpamayo_ros[train]'"
         )
-    _declare_torchvision_operators()
+    torchvision_operators.declare_missing()
     import timm
 
     return timm
-
-
-def _declare_torchvision_operators() -> None:
-    """torchvision from PyPI brings no operators for the CPU build of torch, and asks for two of
-    them by name when it is imported. Declared, never defined: no backbone uses them."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        import sys
-
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept.append(library)
 
 
 class ImageEncoder(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
+from alpamayo_ros import torchvision_operators
 from alpamayo_ros.errors import ModelError
 
 TRANSFORMERS_AT_LEAST = (5, 20)
@@ -26,6 +27,7 @@ def require_transformers() -> None:
     require_torch()
     if importlib.util.find_spec("transformers") is None:
         raise ModelError(_remedy("transformers"))
+    torchvision_operators.declare_missing()
     import transformers
 
     version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
