@@ -74,6 +74,8 @@ class RejectionReason(str, enum.Enum):
     CLOCK_JUMP = "clock_jump"  # time went backwards or leapt: the buffers were cleared
     PLANNER_BUSY = "planner_busy"  # a newer sample took this one's place before inference
     PLANNER_FAILED = "planner_failed"  # the backend raised, or returned a plan that is none
+    PLAN_UNSAFE = "plan_unsafe"  # a plan that broke a limit of the safety stage
+    RECOVERING = "recovering"  # a good plan, while the fallback waits for more of them
 
     def __str__(self) -> str:
         return self.value
@@ -200,6 +202,15 @@ class Answer:
     stage_ms: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a model said with one of its candidates."""
+
+    reasoning: str
+    decisions: Decisions
+    critical_components: tuple[CriticalComponent, ...] = ()
+
+
 def _no_timings() -> Mapping[str, float]:
     return MappingProxyType({})
 
@@ -219,9 +230,14 @@ class Plan:
     reasoning_source: ReasoningSource
     decisions: Decisions
     model: str  # the manifest's name
-    source: str = "planner"  # "planner", later "fallback"
+    source: str = "planner"  # or "fallback"
     critical_components: tuple[CriticalComponent, ...] = ()
     stage_ms: Mapping[str, float] = field(default_factory=_no_timings)
+    # With these a candidate can take the plan's place; None from planners that have but one.
+    candidates_action: NDArray[np.float64] | None = None  # (n, 64, 2) as `action`
+    candidates_speed_t0_mps: NDArray[np.float64] | None = None  # (n,)
+    candidates_stated: tuple[Stated, ...] = ()  # what each came with; empty: all as the plan
+    is_scored: bool = False  # the choice among them is left to the safety stage
 
     def __post_init__(self) -> None:
         for name, shape in (
@@ -236,7 +252,22 @@ class Plan:
                 bad = int(np.count_nonzero(~np.isfinite(array)))
                 raise ValueError(f"{name} has {bad} values that are not finite")
             object.__setattr__(self, name, array)
+        self._check_candidates()
         object.__setattr__(self, "stage_ms", MappingProxyType(dict(self.stage_ms)))
+
+    def _check_candidates(self) -> None:
+        count = len(self.candidates_xyz_in_rig_t0)
+        for name, shape in (
+            ("candidates_action", (count, N_WAYPOINTS, 2)),
+            ("candidates_speed_t0_mps", (count,)),
+        ):
+            if getattr(self, name) is not None:
+                array = readonly(getattr(self, name), np.float64, shape, name)
+                object.__setattr__(self, name, array)
+        if (self.candidates_action is None) != (self.candidates_speed_t0_mps is None):
+            raise ValueError("candidates_action and candidates_speed_t0_mps come together")
+        if len(self.candidates_stated) not in (0, count):
+            raise ValueError(f"{len(self.candidates_stated)} statements for {count} candidates")
 
     @property
     def times_s(self) -> NDArray[np.float64]:

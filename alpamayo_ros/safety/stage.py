@@ -1,0 +1,278 @@
+"""Between a planner and the messages: what it lets out, and what goes out where it lets nothing.
+
+Knows stamps and the time that its caller gives it, no clock and no ROS. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from alpamayo_ros import geometry
+from alpamayo_ros.safety import choice
+from alpamayo_ros.safety.checks import Situation, check
+from alpamayo_ros.safety.fallback import Fallback, PathPoints
+from alpamayo_ros.safety.limits import Vehicle
+from alpamayo_ros.safety.repair import repair
+from alpamayo_ros.safety.track import POINT_TIMES_S, Track, track_of
+from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation
+from alpamayo_ros.types import (
+    NS_PER_MS,
+    EgoPose,
+    Plan,
+    PlannerSample,
+    Pose3,
+    Rejection,
+    RejectionReason,
+)
+
+PERIOD_NS = 100 * NS_PER_MS
+# The newest pose is where the vehicle is; one older than this is carried on along what was planned.
+POSE_AGE_NS = 200 * NS_PER_MS
+# Of these a tick says nothing about the plans before: the newest one is still under way.
+HARMLESS = frozenset({RejectionReason.PLANNER_BUSY, RejectionReason.RECOVERING})
+ACTION = SafetyAction
+
+
+@dataclass(frozen=True, slots=True)
+class SafetySettings:
+    """What a user may set."""
+
+    vehicle: Vehicle = field(default_factory=Vehicle)
+    enforce: bool = True  # False: violations are named and the plan goes out all the same
+    recovery_ticks: int = 3  # good plans in a row that end a fallback
+    max_plan_age_ns: int = 500 * NS_PER_MS
+    fallback_on_path: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """One plan judged: what goes out instead of it, or why nothing of it does."""
+
+    verdict: SafetyVerdict
+    plan: Plan | None = None
+    rejection: Rejection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackPlan:
+    """A stop, and where it starts from."""
+
+    plan: Plan
+    odometry_from_rig_t0: Pose3
+    frame_id: str  # of odometry
+    reason: str
+    path: PathPoints | None  # None: withheld from ~/path
+
+
+class SafetyStage:
+    """Judges plans; after one that is not good, stops the vehicle until they are good again."""
+
+    def __init__(self, settings: SafetySettings, model: str) -> None:
+        self._settings, self._model = settings, model
+        self._fallback = Fallback(settings.vehicle)
+        self.verdict = SafetyVerdict(True)  # the last one
+        self.reason = ""  # why the fallback is under way; empty while it is not
+        self.start(0)
+
+    def start(self, now_ns: int) -> None:
+        """Begin anew: nothing from before counts."""
+        self._forget()
+        self.reason, self._good_ticks, self._has_planned = "", 0, False
+        self.verdict = SafetyVerdict(True)
+        self._newest_t0_ns = 0
+        self._released_ns = now_ns  # when a plan last went out
+        self._next_ns = 0  # when the next fallback is due
+
+    def _forget(self) -> None:
+        """What lies in the odometry frame or in time is of no use after a jump."""
+        self._fallback.forget()
+        self._previous: Track | None = None  # the last plan that was good but for continuity
+        self._emitted: Track | None = None  # the last one that went out, whoever made it
+
+    # ---- what comes in -----------------------------------------------------------------------
+
+    def judge(self, plan: Plan, sample: PlannerSample, due_ns: int, now_ns: int) -> Ruling:
+        """The plan, or the next best of its candidates, or the reason why none goes out."""
+        settings = self._settings
+        situation = Situation(
+            now_ns,
+            settings.max_plan_age_ns,
+            sample.speed_mps,
+            sample.odometry_from_rig_t0,
+            sample.odometry_frame_id,
+            self._previous,
+            self._newest_t0_ns,
+        )
+        try:
+            chosen, verdict = self._choose(plan, situation)
+        except Exception as error:  # whatever a model hands over, the vehicle gets a plan
+            rejection = Rejection(
+                RejectionReason.PLANNER_FAILED,
+                "planner",
+                due_ns=due_ns,
+                detail=f"the plan could not be judged: {type(error).__name__}: {error}",
+            )
+            self.verdict = SafetyVerdict(False, action=ACTION.REJECTED)
+            self.refuse(rejection, now_ns)
+            return Ruling(self.verdict, rejection=rejection)
+        track = track_of(chosen, sample.odometry_from_rig_t0, sample.odometry_frame_id)
+        jumps = [v for v in verdict.violations if v.name.value.startswith("jump_")]
+        if verdict.ok or len(jumps) == len(verdict.violations):
+            # A lasting change of mind costs one tick; plans that jump to and fro never pass.
+            self._previous = track
+        self.verdict = verdict
+        if not settings.enforce and not verdict.ok:
+            self.verdict = verdict = replace(verdict, action=ACTION.OBSERVED)
+        elif not verdict.ok:
+            rejection = _unsafe(verdict.violations, due_ns)
+            self.refuse(rejection, now_ns)
+            return Ruling(verdict, rejection=rejection)
+        if self.reason and not self._recovered():
+            self.verdict = replace(verdict, action=ACTION.HELD)
+            return Ruling(self.verdict, rejection=self._recovering(due_ns))
+        self._release(track, now_ns, verdict.ok)
+        return Ruling(verdict, chosen)
+
+    def refuse(self, rejection: Rejection, now_ns: int) -> None:
+        """A tick came to nothing."""
+        if rejection.reason == RejectionReason.CLOCK_JUMP:
+            self._forget()
+            self._newest_t0_ns, self._next_ns, self._released_ns = 0, 0, now_ns
+        if rejection.reason not in HARMLESS:
+            self._fall(str(rejection))
+
+    def fallback(self, pose: EgoPose | None, now_ns: int) -> FallbackPlan | None:
+        """The stop, where one is due: ask after every event and at least every 20 ms.
+
+        `pose` is the newest of odometry. None where plans are good, or where the vehicle has never
+        been heard of; nothing is due while time stands still.
+        """
+        if not now_ns:
+            return None
+        silent_ns = now_ns - self._released_ns
+        if not self.reason and silent_ns > self._settings.max_plan_age_ns:
+            limit_ms = self._settings.max_plan_age_ns // NS_PER_MS
+            self._fall(f"no plan for {silent_ns // NS_PER_MS} ms (limit {limit_ms} ms)")
+        if not self.reason or now_ns < self._next_ns or not self._settings.enforce:
+            return None
+        start = self._start_of_stop(pose, now_ns)
+        if start is None:
+            return None
+        # In step with the ticks as long as it is asked in time.
+        self._next_ns = max(self._next_ns + PERIOD_NS, now_ns + PERIOD_NS // 2)
+        planned = self._emitted.acceleration_before(start.stamp_ns) if self._emitted else 0.0
+        plan, path = self._fallback.plan(start, planned, self.reason, self._model)
+        odometry_from_rig = geometry.pose_from_quaternion(start.position_m, start.quaternion_xyzw)
+        self._emitted = track_of(plan, odometry_from_rig, start.frame_id)
+        shown = path if self._settings.fallback_on_path else None
+        return FallbackPlan(plan, odometry_from_rig, start.frame_id, self.reason, shown)
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _choose(self, plan: Plan, situation: Situation) -> tuple[Plan, SafetyVerdict]:
+        """The first acceptable one: as the planner chose, or as ranked; else the first's faults."""
+        vehicle = self._settings.vehicle
+        options: list[Plan] = [] if plan.is_scored else [plan]
+        first: tuple[Plan, SafetyVerdict] | None = None
+        ranked: list[int] | None = None
+        while True:
+            for option in options:
+                result = self._try(option, situation)
+                if result[1].ok:
+                    if first is None or result[1].action is ACTION.REPAIRED:
+                        return result
+                    verdict = SafetyVerdict(True, first[1].violations, ACTION.OTHER_CANDIDATE)
+                    return result[0], verdict
+                first = first or result
+            if first is not None and ranked is not None:
+                return first
+            ranked = choice.rank(plan, vehicle.limits, vehicle.weights)
+            options = [choice.candidate(plan, index) for index in ranked]
+            if first is None and not options:
+                options = [plan]
+
+    def _try(self, plan: Plan, situation: Situation) -> tuple[Plan, SafetyVerdict]:
+        limits = self._settings.vehicle.limits
+        violations = check(plan, limits, situation)
+        if not violations:
+            return plan, SafetyVerdict(True)
+        mended = repair(plan, limits, violations) if self._settings.enforce else None
+        if mended is not None and not check(mended, limits, situation):
+            return mended, SafetyVerdict(True, violations, ACTION.REPAIRED)
+        return plan, SafetyVerdict(False, violations, ACTION.REJECTED)
+
+    def _release(self, track: Track, now_ns: int, is_good: bool) -> None:
+        self.reason, self._good_ticks, self._has_planned = "", 0, True
+        self._newest_t0_ns, self._released_ns = track.t0_ns, now_ns
+        self._emitted = track
+        if is_good:
+            self._fallback.good(track)
+
+    def _fall(self, reason: str) -> None:
+        if not self.reason:
+            self._next_ns = 0  # at once
+        self.reason, self._good_ticks = reason, 0
+
+    def _recovered(self) -> bool:
+        """One more good plan: enough? The first plan of all waits for no other."""
+        self._good_ticks += 1
+        return self._good_ticks >= (self._settings.recovery_ticks if self._has_planned else 1)
+
+    def _recovering(self, due_ns: int) -> Rejection:
+        return Rejection(
+            RejectionReason.RECOVERING,
+            "safety",
+            self._good_ticks,
+            self._settings.recovery_ticks,
+            "good plans",
+            due_ns,
+            f"the stop goes on until then, because of {self.reason}",
+        )
+
+    def _start_of_stop(self, pose: EgoPose | None, now_ns: int) -> EgoPose | None:
+        """The newest pose, or where the vehicle should be by now if odometry fell silent."""
+        emitted = self._emitted
+        if pose is None or not _is_finite(pose):
+            return self._along(emitted, now_ns) if emitted is not None else None
+        if now_ns - pose.stamp_ns <= POSE_AGE_NS:
+            return pose
+        if emitted is not None and emitted.frame_id == pose.frame_id:
+            return self._along(emitted, now_ns)
+        return replace(pose, stamp_ns=now_ns)
+
+    def _along(self, track: Track, now_ns: int) -> EgoPose | None:
+        """The vehicle at a time on what it was last told to drive."""
+        since_s = track.since_s(now_ns)
+        if since_s < 0.0:
+            return None
+        at = [np.interp(since_s, POINT_TIMES_S, track.xyz_in_odometry[:, k]) for k in range(3)]
+        yaw = float(np.interp(since_s, POINT_TIMES_S, track.yaw_in_odometry))
+        return EgoPose(
+            now_ns,
+            np.array(at),
+            np.array([0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]),
+            float(np.interp(since_s, POINT_TIMES_S, track.speeds_mps)),
+            0.0,
+            track.frame_id,
+        )
+
+
+def _unsafe(violations: tuple[Violation, ...], due_ns: int) -> Rejection:
+    worst = violations[0]
+    return Rejection(
+        RejectionReason.PLAN_UNSAFE,
+        "safety",
+        worst.value,
+        worst.limit,
+        worst.unit,
+        due_ns,
+        "; ".join(map(str, violations)),
+    )
+
+
+def _is_finite(pose: EgoPose) -> bool:
+    numbers = (*pose.position_m, *pose.quaternion_xyzw, pose.speed_mps, pose.yaw_rate_rps)
+    return all(map(math.isfinite, numbers))

@@ -1,0 +1,49 @@
+"""A plan laid down in the odometry frame, where it stays while the vehicle moves on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alpamayo_ros import geometry
+from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, WAYPOINT_STEP_S, Plan, Pose3
+
+Array = NDArray[np.float64]
+POINT_TIMES_S = np.arange(N_WAYPOINTS + 1) * WAYPOINT_STEP_S
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """65 points, from the vehicle at t0 on, 0.1 s apart."""
+
+    t0_ns: int
+    frame_id: str  # of odometry
+    xyz_in_odometry: Array  # (65, 3) m
+    yaw_in_odometry: Array  # (65,) rad, unwrapped
+    speeds_mps: Array  # (65,)
+    accelerations_mps2: Array  # (65,) of the step from each point; the last repeats
+
+    def since_s(self, stamp_ns: int) -> float:
+        """Seconds from t0 to a stamp."""
+        return (stamp_ns - self.t0_ns) / NS_PER_S
+
+    def acceleration_before(self, stamp_ns: int) -> float:
+        """What was planned for the step before the one that a stamp lies in; 0 after the end."""
+        index = int(np.floor(self.since_s(stamp_ns) / WAYPOINT_STEP_S + 1e-6)) - 1
+        return float(self.accelerations_mps2[max(index, 0)]) if index <= N_WAYPOINTS else 0.0
+
+
+def track_of(plan: Plan, odometry_from_rig_t0: Pose3, frame_id: str) -> Track:
+    """The plan in the odometry frame `frame_id`."""
+    xyz = np.concatenate((np.zeros((1, 3)), plan.xyz_in_rig_t0))
+    rot = np.concatenate((np.eye(3)[None], plan.rot_in_rig_t0))
+    return Track(
+        plan.t0_ns,
+        frame_id,
+        geometry.apply(odometry_from_rig_t0, xyz),
+        np.unwrap(geometry.yaw_of(odometry_from_rig_t0.rotation @ rot)),
+        plan.speeds_mps,
+        np.append(plan.action[:, 0], plan.action[-1, 0]),
+    )
