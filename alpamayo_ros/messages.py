@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
+from alpamayo_ros.safety.fallback import PathPoints
+from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, Plan, PlannerSample, Pose3, Rejection
 
 WAYPOINT_STEP_NS = 100_000_000
@@ -50,6 +52,8 @@ class StatusContext:
     samples_dropped: int = 0
     navigation: str = ""
     notice: str = ""  # for `detail`: what is wrong although the tick was planned
+    verdict: SafetyVerdict | None = None  # on the tick's plan; None where none came
+    fallback_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,17 @@ class PathFrame:
 
 def path_frame(sample: PlannerSample, rig_frame_id: str, in_odometry: bool) -> PathFrame:
     """The odometry frame (right even when late) or the rig frame as it was at t0."""
+    return pose_frame(
+        sample.odometry_frame_id, sample.odometry_from_rig_t0, rig_frame_id, in_odometry
+    )
+
+
+def pose_frame(
+    odometry_frame_id: str, odometry_from_rig_t0: Pose3, rig_frame_id: str, in_odometry: bool
+) -> PathFrame:
+    """As `path_frame`, from a pose."""
     if in_odometry:
-        return PathFrame(sample.odometry_frame_id, rig_frame_id, sample.odometry_from_rig_t0)
+        return PathFrame(odometry_frame_id, rig_frame_id, odometry_from_rig_t0)
     return PathFrame(rig_frame_id, rig_frame_id, geometry.identity_pose())
 
 
@@ -101,24 +114,28 @@ def poses(
     ]
 
 
-def path(make: Make, plan: Plan, frame: PathFrame) -> Any:
-    """nav_msgs/Path: 64 poses; pose k is stamped t0 + (k + 1) * 0.1 s."""
+def path(make: Make, plan: Plan, frame: PathFrame, points: PathPoints | None = None) -> Any:
+    """nav_msgs/Path: 64 poses; pose k is stamped t0 + (k + 1) * 0.1 s, unless `points` say else."""
+    xyz, rot, times_s = plan.xyz_in_rig_t0, plan.rot_in_rig_t0, plan.times_s
+    if points is not None:
+        xyz, rot, times_s = points.xyz_in_rig_t0, points.rot_in_rig_t0, points.times_s
+    stamps_ns = (plan.t0_ns + np.rint(times_s * 10).astype(int) * WAYPOINT_STEP_NS).tolist()
     return make(
         "nav_msgs/msg/Path",
         header=header(make, plan.t0_ns, frame.frame_id),
         poses=[
             make(
                 "geometry_msgs/msg/PoseStamped",
-                header=header(make, plan.t0_ns + (k + 1) * WAYPOINT_STEP_NS, frame.frame_id),
+                header=header(make, stamp_ns, frame.frame_id),
                 pose=pose,
             )
-            for k, pose in enumerate(poses(make, plan.xyz_in_rig_t0, plan.rot_in_rig_t0, frame))
+            for stamp_ns, pose in zip(stamps_ns, poses(make, xyz, rot, frame))
         ],
     )
 
 
-def trajectory(make: Make, plan: Plan, frame: PathFrame, sequence: int) -> Any:
-    """PlannedTrajectory: 65 points from t0 itself, with speeds."""
+def trajectory(make: Make, plan: Plan, frame: PathFrame, sequence: int, reason: str = "") -> Any:
+    """PlannedTrajectory: 65 points from t0 itself, with speeds; a fallback's has its reason."""
     xyz = np.concatenate((np.zeros((1, 3)), plan.xyz_in_rig_t0))
     rot = np.concatenate((np.eye(3)[None], plan.rot_in_rig_t0))
     speeds = plan.speeds_mps.tolist()
@@ -149,6 +166,7 @@ def trajectory(make: Make, plan: Plan, frame: PathFrame, sequence: int) -> Any:
         rig_frame_id=frame.rig_frame_id,
         sequence=sequence,
         source=plan.source,
+        reason=reason,
         model=plan.model,
         points=points,
     )
@@ -274,11 +292,27 @@ def _status_fields(make: Make, context: StatusContext, due_ns: int) -> dict[str,
         "camera_skew_ms": nan,
         "navigation": context.navigation,
         "stages": [],
+        "safety_action": context.verdict.action.value if context.verdict else "",
+        "safety_violations": _violations(make, context.verdict),
+        "fallback_reason": context.fallback_reason,
         "sources": _sources(make, context.sources),
         "plans_published": context.plans_published,
         "ticks_rejected": context.ticks_rejected,
         "samples_dropped": context.samples_dropped,
     }
+
+
+def _violations(make: Make, verdict: SafetyVerdict | None) -> list[Any]:
+    return [
+        make(
+            "alpamayo_ros/msg/SafetyViolation",
+            name=violation.name.value,
+            value=float(violation.value),
+            limit=float(violation.limit),
+            unit=violation.unit,
+        )
+        for violation in (verdict.violations if verdict else ())
+    ]
 
 
 def _sources(make: Make, reports: Sequence[SourceReport]) -> list[Any]:

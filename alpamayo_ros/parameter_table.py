@@ -99,6 +99,34 @@ PARAMETERS: tuple[Parameter, ...] = (
     _ms(
         "transport_slack_ms", 250.0, "frames are kept this long beyond what a sample spans", 5000.0
     ),
+    Parameter(
+        "safety",
+        "enforce",
+        "a plan that breaks a limit: enforce (repaired, or the vehicle is stopped) or observe "
+        "(named in the status, and published; for models on the bench)",
+        choices=("enforce", "observe"),
+    ),
+    Parameter("vehicle", "", "its limits: a file like config/vehicle.yaml; empty: that one"),
+    Parameter("vehicle_profile", "default", "which profile of that file is in force"),
+    _ms(
+        "plan_age_limit_ms",
+        500.0,
+        "a plan older than this does not go out; nothing sent for as long: the vehicle is stopped",
+        10000.0,
+        100.0,
+    ),
+    Parameter(
+        "fallback_recovery_ticks",
+        3,
+        "good plans in a row after which they are driven again",
+        1,
+        100,
+    ),
+    Parameter(
+        "fallback_on_path",
+        True,
+        "~/path has the fallback too; false for consumers that drive it at a speed of their own",
+    ),
     Parameter("decode_threads", 2, "threads that decode images", 1, 16),
     Parameter("navigation_timeout_s", 60.0, "navigation text is forgotten after", 0.1, 86400.0),
     Parameter(

@@ -17,6 +17,8 @@ from alpamayo_ros import geometry
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.parameter_table import BY_NAME, MAX_OFFSET_MS, PARAMETERS, check_value
 from alpamayo_ros.pipeline import PipelineSettings
+from alpamayo_ros.safety.limits import load_vehicle
+from alpamayo_ros.safety.stage import SafetySettings
 from alpamayo_ros.sampling import SamplingLimits
 from alpamayo_ros.types import CAMERA_NAMES, NS_PER_MS, Pose3
 
@@ -57,6 +59,7 @@ class PlannerSettings:
     configure_odometry_wait_s: float
     autostart: bool
     pipeline: PipelineSettings
+    safety: SafetySettings
 
 
 def settings_from(values: Mapping[str, Any]) -> PlannerSettings:
@@ -74,6 +77,16 @@ def settings_from(values: Mapping[str, Any]) -> PlannerSettings:
     if problems:
         raise SettingsError("\n".join(problems))
     return _assemble(chosen)
+
+
+def _safety(v: Mapping[str, Any]) -> SafetySettings:
+    return SafetySettings(
+        vehicle=load_vehicle(v["vehicle"], v["vehicle_profile"]),
+        enforce=v["safety"] == "enforce",
+        recovery_ticks=int(v["fallback_recovery_ticks"]),
+        max_plan_age_ns=_ns(v["plan_age_limit_ms"]),
+        fallback_on_path=v["fallback_on_path"],
+    )
 
 
 def _check_together(v: Mapping[str, Any]) -> list[str]:
@@ -113,6 +126,10 @@ def _check_together(v: Mapping[str, Any]) -> list[str]:
         problems.append("odometry_topic is empty")
     if not v["rig_frame"]:
         problems.append("rig_frame is empty")
+    try:
+        load_vehicle(v["vehicle"], v["vehicle_profile"])
+    except UserError as error:
+        problems.append(f"vehicle or vehicle_profile: {error}")
     if v["odometry_wait_ms"] > v["tick_deadline_ms"]:
         problems.append(
             f"odometry_wait_ms ({v['odometry_wait_ms']:g}) is above tick_deadline_ms "
@@ -170,6 +187,7 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
             future_tolerance_ns=_ns(v["future_tolerance_ms"]),
             transport_slack_ns=_ns(v["transport_slack_ms"]),
         ),
+        safety=_safety(v),
     )
 
 

@@ -107,6 +107,15 @@ class Diagnostics:
             "planning", level, text, [*counts.items(), ("seconds_since_plan", silent_s)]
         )
 
+    def safety(self, action: str, stopping_for: str, counts: Mapping[str, int]) -> DiagnosticStatus:
+        """The safety stage's entry: an error while it stops the vehicle, a warning on repairs."""
+        level, text = OK, "plans are within limits"
+        if stopping_for:
+            level, text = ERROR, f"stopping the vehicle: {stopping_for}"
+        elif action and not action.startswith("accepted"):
+            level, text = WARN, f"the last plan was {action}"
+        return self.status("safety", level, text, counts.items())
+
     def source(self, report: SourceReport) -> DiagnosticStatus:
         """One input's entry."""
         if not report.received:

@@ -11,7 +11,7 @@ from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from alpamayo_ros import messages
-from alpamayo_ros.messages import StatusContext
+from alpamayo_ros.messages import PathFrame, StatusContext
 from alpamayo_ros.msg import (
     CandidateTrajectories,
     PlannedTrajectory,
@@ -20,6 +20,7 @@ from alpamayo_ros.msg import (
 )
 from alpamayo_ros.ros import markers, topics
 from alpamayo_ros.ros.convert import make
+from alpamayo_ros.safety.stage import FallbackPlan
 from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
 from alpamayo_ros.worker import Outcome
 
@@ -43,7 +44,9 @@ class PlannerOutputs:
         self._trace = publisher(ReasoningTrace, "~/reasoning_trace", qos)
         self._status = publisher(PlannerStatus, "~/status", qos)
         self._markers = publisher(MarkerArray, "~/markers", qos)
-        self.plans = 0
+        self.plans = 0  # the planner's; fallbacks are counted by themselves
+        self.fallbacks = 0
+        self.sequence = 0  # of trajectories, whoever made them
         self.rejected = 0
 
     def publish_plan(
@@ -62,19 +65,15 @@ class PlannerOutputs:
         self._path.publish(path)
         latency_ms = (time.monotonic_ns() - outcome.selection.ready_ns) / NS_PER_MS
         self.plans += 1
-        self._trajectory.publish(messages.trajectory(make, plan, frame, self.plans))
-        self._candidates.publish(messages.candidates(make, plan, frame))
-        self._reasoning.publish(messages.reasoning(make, plan))
-        self._trace.publish(messages.reasoning_trace(make, plan, frame))
-        if self._markers.get_subscription_count():
-            self._markers.publish(markers.plan_markers(path, plan, frame))
+        self.sequence += 1
+        self._describe(plan, frame, path)
         self._status.publish(
             messages.planned_status(
                 make,
                 plan,
                 sample,
                 due_ns=outcome.selection.due_ns,
-                sequence=self.plans,
+                sequence=self.sequence,
                 licence=licence,
                 latency_ms=latency_ms,
                 skew_ms=outcome.selection.skew_ns / NS_PER_MS,
@@ -83,10 +82,31 @@ class PlannerOutputs:
             )
         )
 
+    def publish_fallback(self, stop: FallbackPlan, rig_frame: str, in_odometry: bool) -> None:
+        """A stop, on every topic of a plan; the ticks' own statuses say why."""
+        frame = messages.pose_frame(
+            stop.frame_id, stop.odometry_from_rig_t0, rig_frame, in_odometry
+        )
+        path = messages.path(make, stop.plan, frame, stop.path)
+        if stop.path is not None:
+            self._path.publish(path)
+        self.fallbacks += 1
+        self.sequence += 1
+        self._describe(stop.plan, frame, path, stop.reason)
+
+    def _describe(self, plan: Plan, frame: PathFrame, path: Any, reason: str = "") -> None:
+        """What goes with a path."""
+        self._trajectory.publish(messages.trajectory(make, plan, frame, self.sequence, reason))
+        self._candidates.publish(messages.candidates(make, plan, frame))
+        self._reasoning.publish(messages.reasoning(make, plan))
+        self._trace.publish(messages.reasoning_trace(make, plan, frame))
+        if self._markers.get_subscription_count():
+            self._markers.publish(markers.plan_markers(path, plan, frame))
+
     def publish_rejection(
         self, rejection: Rejection, model: str, licence: str, context: StatusContext
     ) -> None:
-        """A status alone: no path is published for a tick that was not planned."""
+        """A status alone: the stop that may be under way is published at its own times."""
         self.rejected += 1
         self._status.publish(messages.rejected_status(make, rejection, model, licence, context))
 

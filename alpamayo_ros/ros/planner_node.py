@@ -34,6 +34,8 @@ from alpamayo_ros.ros.lifecycle import SafeLifecycleNode
 from alpamayo_ros.ros.outputs import PlannerOutputs
 from alpamayo_ros.ros.process import run_node
 from alpamayo_ros.ros.questions import QuestionService
+from alpamayo_ros.ros.safety import PlannerSafety
+from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.types import Rejection, RejectionReason
 from alpamayo_ros.worker import InferenceWorker, Outcome
@@ -58,6 +60,7 @@ class PlannerNode(SafeLifecycleNode):
         self._pipeline: Pipeline | None = None
         self._inputs: PlannerInputs | None = None
         self._outputs: PlannerOutputs | None = None
+        self._safety: PlannerSafety | None = None
         self._worker: InferenceWorker | None = None
         self._outcomes: deque[Outcome] = deque()
         self._last_rejection: Rejection | None = None
@@ -113,6 +116,7 @@ class PlannerNode(SafeLifecycleNode):
         self._backend, self._settings = backend, settings
         self._pipeline = Pipeline(settings.pipeline)
         self._outputs = PlannerOutputs(self)
+        self._safety = PlannerSafety(settings, backend.manifest.name, self._pipeline, self._outputs)
         rig_offset = RigOffset(settings.rig_frame, settings.odometry_child_from_rig)
         self._inputs = PlannerInputs(
             self,
@@ -133,7 +137,8 @@ class PlannerNode(SafeLifecycleNode):
 
     def activate_node(self) -> None:
         """Start ticking."""
-        assert self._pipeline is not None
+        assert self._pipeline is not None and self._safety is not None
+        self._safety.stage.start(self.now_ns())
         self._forget_plans_in_the_making("the planner was activated anew; ask again")
         self._last_rejection = None
         self._pipeline.start(self.now_ns())
@@ -150,6 +155,7 @@ class PlannerNode(SafeLifecycleNode):
         inputs, self._inputs = self._inputs, None
         worker, self._worker = self._worker, None
         outputs, self._outputs = self._outputs, None
+        self._safety = None
         backend, self._backend = self._backend, None
         self._pipeline = None
         if inputs is not None:
@@ -202,7 +208,7 @@ class PlannerNode(SafeLifecycleNode):
     def _publish_outcomes(self) -> None:
         while self._outcomes:
             outcome = self._outcomes.popleft()
-            outputs, backend, settings = self._outputs, self._backend, self._settings
+            outputs, backend, safety = self._outputs, self._backend, self._safety
             if self.state_id != State.PRIMARY_STATE_ACTIVE or outputs is None or backend is None:
                 continue
             if outcome.selection.ready_ns < self._valid_from_ns:
@@ -212,29 +218,37 @@ class PlannerNode(SafeLifecycleNode):
             if outcome.rejection is not None:
                 self._reject(outcome.rejection)
                 continue
-            assert settings is not None
+            assert safety is not None
+            ruling = safety.judge(outcome, self.now_ns())
+            if ruling.rejection is not None:
+                self._reject(ruling.rejection, ruling.verdict)
+                continue
             outputs.publish_plan(
-                outcome,
-                settings.rig_frame,
-                settings.path_in_odometry,
+                replace(outcome, plan=ruling.plan),
+                safety.rig_frame,
+                safety.path_in_odometry,
                 backend.manifest.licence,
-                self._status_context(),
+                self._status_context(ruling.verdict),
             )
             self._last_plan_steady_s = time.monotonic()
             self._last_rejection = None
 
-    def _reject(self, rejection: Rejection) -> None:
-        if self._outputs is None or self._backend is None:
+    def _reject(self, rejection: Rejection, verdict: SafetyVerdict | None = None) -> None:
+        safety = self._safety
+        if self._outputs is None or self._backend is None or safety is None:
             return
+        if verdict is None:
+            safety.stage.refuse(rejection, self.now_ns())
         manifest = self._backend.manifest
         self._outputs.publish_rejection(
-            rejection, manifest.name, manifest.licence, self._status_context()
+            rejection, manifest.name, manifest.licence, self._status_context(verdict)
         )
+        safety.stop_if_due(self.now_ns())
         self._last_rejection = rejection
         self.get_logger().warning(f"no plan: {rejection}", throttle_duration_sec=1.0)
 
-    def _status_context(self) -> StatusContext:
-        now_ns = self.now_ns()
+    def _status_context(self, verdict: SafetyVerdict | None = None) -> StatusContext:
+        now_ns, safety = self.now_ns(), self._safety
         outputs, inputs = self._outputs, self._inputs
         navigation = inputs.navigation.state() if inputs is not None else None
         return StatusContext(
@@ -245,6 +259,8 @@ class PlannerNode(SafeLifecycleNode):
             samples_dropped=self._dropped,
             navigation=navigation.text if navigation is not None else "",
             notice=navigation.refusal if navigation is not None else "",
+            verdict=verdict,
+            fallback_reason=safety.stage.reason if safety is not None else "",
         )
 
     def _check(self) -> None:
@@ -252,6 +268,8 @@ class PlannerNode(SafeLifecycleNode):
         inputs = self._inputs
         if inputs is not None and self.state_id == State.PRIMARY_STATE_ACTIVE:
             inputs.synchronizer.poll(time.monotonic_ns(), self.now_ns())
+            if self._safety is not None:
+                self._safety.stop_if_due(self.now_ns())
         self._publish_diagnostics(only_if_changed=True)
 
     def _on_clock_jump(self, jump: Any) -> None:
@@ -282,6 +300,8 @@ class PlannerNode(SafeLifecycleNode):
             }
             silent_s = time.monotonic() - self._last_plan_steady_s
             statuses.append(self._diagnostics.planning(self._last_rejection, silent_s, counts))
+            if self._safety is not None:
+                statuses.append(self._diagnostics.safety(*self._safety.diagnosis()))
         if backend is not None and inputs is not None:
             state, reports = inputs.navigation.state(), inputs.reports(self.now_ns())
             statuses.append(self._diagnostics.model(backend.manifest))

@@ -63,6 +63,8 @@ def rank(plan: Plan, limits: VehicleLimits, weights: ChoiceWeights) -> list[int]
     xy = plan.candidates_xyz_in_rig_t0[indices][..., :2]
     apart = np.linalg.norm(xy[:, None] - xy[None], axis=-1).mean(axis=-1)
     from_medoid = apart[int(np.argmin(apart.sum(axis=1)))] / APART_M
+    if len(plans) < 3:  # of two each is as much in the middle as the other
+        from_medoid = np.zeros(len(plans))
     driven = np.array([float(p.speeds_mps.clip(min=0.0).sum()) for p in plans])
     furthest = max(float(driven.max()), 1e-6)  # all may stand
     costs = [

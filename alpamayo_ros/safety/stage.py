@@ -31,8 +31,10 @@ from alpamayo_ros.types import (
 PERIOD_NS = 100 * NS_PER_MS
 # The newest pose is where the vehicle is; one older than this is carried on along what was planned.
 POSE_AGE_NS = 200 * NS_PER_MS
-# Of these a tick says nothing about the plans before: the newest one is still under way.
+# The plan before is still under way: the tick that these refuse says nothing about it.
 HARMLESS = frozenset({RejectionReason.PLANNER_BUSY, RejectionReason.RECOVERING})
+# A start takes so long until the history is full. Until then nothing of ours is being driven.
+WARM_UP_NS = 2_500 * NS_PER_MS
 ACTION = SafetyAction
 
 
@@ -45,6 +47,20 @@ class SafetySettings:
     recovery_ticks: int = 3  # good plans in a row that end a fallback
     max_plan_age_ns: int = 500 * NS_PER_MS
     fallback_on_path: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ego:
+    """The vehicle at a plan's t0, by odometry."""
+
+    speed_mps: float
+    odometry_from_rig_t0: Pose3
+    frame_id: str  # of odometry
+
+
+def ego_of(sample: PlannerSample) -> Ego:
+    """As the planner saw it."""
+    return Ego(sample.speed_mps, sample.odometry_from_rig_t0, sample.odometry_frame_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +110,15 @@ class SafetyStage:
 
     # ---- what comes in -----------------------------------------------------------------------
 
-    def judge(self, plan: Plan, sample: PlannerSample, due_ns: int, now_ns: int) -> Ruling:
+    def judge(self, plan: Plan, ego: Ego, due_ns: int, now_ns: int) -> Ruling:
         """The plan, or the next best of its candidates, or the reason why none goes out."""
         settings = self._settings
         situation = Situation(
             now_ns,
             settings.max_plan_age_ns,
-            sample.speed_mps,
-            sample.odometry_from_rig_t0,
-            sample.odometry_frame_id,
+            ego.speed_mps,
+            ego.odometry_from_rig_t0,
+            ego.frame_id,
             self._previous,
             self._newest_t0_ns,
         )
@@ -118,7 +134,7 @@ class SafetyStage:
             self.verdict = SafetyVerdict(False, action=ACTION.REJECTED)
             self.refuse(rejection, now_ns)
             return Ruling(self.verdict, rejection=rejection)
-        track = track_of(chosen, sample.odometry_from_rig_t0, sample.odometry_frame_id)
+        track = track_of(chosen, ego.odometry_from_rig_t0, ego.frame_id)
         jumps = [v for v in verdict.violations if v.name.value.startswith("jump_")]
         if verdict.ok or len(jumps) == len(verdict.violations):
             # A lasting change of mind costs one tick; plans that jump to and fro never pass.
@@ -141,7 +157,8 @@ class SafetyStage:
         if rejection.reason == RejectionReason.CLOCK_JUMP:
             self._forget()
             self._newest_t0_ns, self._next_ns, self._released_ns = 0, 0, now_ns
-        if rejection.reason not in HARMLESS:
+        warming_up = rejection.reason == RejectionReason.WARMING_UP and not self._has_planned
+        if rejection.reason not in HARMLESS and not warming_up:
             self._fall(str(rejection))
 
     def fallback(self, pose: EgoPose | None, now_ns: int) -> FallbackPlan | None:
@@ -152,9 +169,11 @@ class SafetyStage:
         """
         if not now_ns:
             return None
+        self._released_ns = self._released_ns or now_ns  # the clock started after the stage
         silent_ns = now_ns - self._released_ns
-        if not self.reason and silent_ns > self._settings.max_plan_age_ns:
-            limit_ms = self._settings.max_plan_age_ns // NS_PER_MS
+        limit_ns = self._settings.max_plan_age_ns if self._has_planned else WARM_UP_NS
+        if not self.reason and silent_ns > limit_ns:
+            limit_ms = limit_ns // NS_PER_MS
             self._fall(f"no plan for {silent_ns // NS_PER_MS} ms (limit {limit_ms} ms)")
         if not self.reason or now_ns < self._next_ns or not self._settings.enforce:
             return None
@@ -162,7 +181,7 @@ class SafetyStage:
         if start is None:
             return None
         # In step with the ticks as long as it is asked in time.
-        self._next_ns = max(self._next_ns + PERIOD_NS, now_ns + PERIOD_NS // 2)
+        self._next_ns = max((self._next_ns or now_ns) + PERIOD_NS, now_ns + PERIOD_NS // 2)
         planned = self._emitted.acceleration_before(start.stamp_ns) if self._emitted else 0.0
         plan, path = self._fallback.plan(start, planned, self.reason, self._model)
         odometry_from_rig = geometry.pose_from_quaternion(start.position_m, start.quaternion_xyzw)
