@@ -22,7 +22,11 @@ def test_time_set_back(bench: Bench) -> None:
     drive.start(old_origin_ns - 3_000_000_000)
     bench.wait_rejection("clock_jump", since=seen)
     bench.wait_plans(5)
-    new = [path for path in bench.planned_paths[before:] if nanoseconds(path.header.stamp) < old_origin_ns]
+    new = [
+        path
+        for path in bench.planned_paths[before:]
+        if nanoseconds(path.header.stamp) < old_origin_ns
+    ]
     assert len(new) >= 5
     for path in new:
         x, _, _ = drive.motion.pose_at(nanoseconds(path.header.stamp))

@@ -17,7 +17,7 @@ from alpamayo_ros.safety.fallback import Fallback, PathPoints
 from alpamayo_ros.safety.limits import Vehicle
 from alpamayo_ros.safety.repair import repair
 from alpamayo_ros.safety.track import POINT_TIMES_S, Track, track_of
-from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation
+from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation, ViolationName
 from alpamayo_ros.types import (
     NS_PER_MS,
     EgoPose,
@@ -31,6 +31,7 @@ from alpamayo_ros.types import (
 PERIOD_NS = 100 * NS_PER_MS
 # The newest pose is where the vehicle is; one older than this is carried on along what was planned.
 POSE_AGE_NS = 200 * NS_PER_MS
+TURN_S = 0.05  # over which a track's yaw rate is taken
 # The plan before is still under way: the tick that these refuse says nothing about it.
 HARMLESS = frozenset({RejectionReason.PLANNER_BUSY, RejectionReason.RECOVERING})
 # A start takes so long until the history is full. Until then nothing of ours is being driven.
@@ -268,19 +269,21 @@ class SafetyStage:
         if since_s < 0.0:
             return None
         at = [np.interp(since_s, POINT_TIMES_S, track.xyz_in_odometry[:, k]) for k in range(3)]
-        yaw = float(np.interp(since_s, POINT_TIMES_S, track.yaw_in_odometry))
+        soon_s = since_s + TURN_S
+        yaw, then = np.interp((since_s, soon_s), POINT_TIMES_S, track.yaw_in_odometry).tolist()
         return EgoPose(
             now_ns,
             np.array(at),
             np.array([0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]),
             float(np.interp(since_s, POINT_TIMES_S, track.speeds_mps)),
-            0.0,
+            (then - yaw) / TURN_S,
             track.frame_id,
         )
 
 
 def _unsafe(violations: tuple[Violation, ...], due_ns: int) -> Rejection:
     worst = violations[0]
+    remedy = "; parameter plan_age_limit_ms" if worst.name == ViolationName.STALE else ""
     return Rejection(
         RejectionReason.PLAN_UNSAFE,
         "safety",
@@ -288,7 +291,7 @@ def _unsafe(violations: tuple[Violation, ...], due_ns: int) -> Rejection:
         worst.limit,
         worst.unit,
         due_ns,
-        "; ".join(map(str, violations)),
+        "; ".join(map(str, violations)) + remedy,
     )
 
 
