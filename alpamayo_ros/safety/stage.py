@@ -147,7 +147,7 @@ class SafetyStage:
             rejection = _unsafe(verdict.violations, due_ns)
             self.refuse(rejection, now_ns)
             return Ruling(verdict, rejection=rejection)
-        if self.reason and not self._recovered():
+        if settings.enforce and self.reason and not self._recovered():
             self.verdict = replace(verdict, action=ACTION.HELD)
             return Ruling(self.verdict, rejection=self._recovering(due_ns))
         self._release(track, now_ns, verdict.ok)

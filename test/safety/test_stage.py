@@ -192,6 +192,7 @@ def test_observing() -> None:
     assert str(ruling.verdict.action) == "observed" and ruling.verdict.violations
     subject.refuse(LOST, T0_NS)
     assert subject.fallback(pose_at(T0_NS), T0_NS) is None
+    assert judge(subject, T0_NS + ms(100)).plan is not None  # and nothing is held back
 
 
 def test_a_change_of_mind_costs_one_tick_and_plans_that_jump_never_pass() -> None:
