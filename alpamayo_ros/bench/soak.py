@@ -157,11 +157,10 @@ class Soak:
     def _step(self, step: int, under_way: set[str]) -> None:
         self._now_ns += STEP_NS
         self._drive(STEP_NS / NS_PER_S)
+        heard = None
         if "odometry_gap" not in under_way:
-            self._feed.add_odometry(self._odometry("odometry_nan" in under_way), 0, self._now_ns)
-            silent = False
-        else:
-            silent = True
+            odometry = self._odometry("odometry_nan" in under_way)
+            heard = self._feed.add_odometry(odometry, 0, self._now_ns)
         if step == 0:
             self._cameras(under_way)
         while self._flight and self._flight[0][0] <= self._now_ns:
@@ -172,7 +171,8 @@ class Soak:
         if self._working is not None and self._working[0] <= self._now_ns:
             self._on_outcome()
         self._stop_if_due()
-        if not silent and self.report.sent["planner"]:
+        # After a jump of the clock nothing is known of the vehicle until odometry is heard again.
+        if heard is not None and self.report.sent["planner"]:
             gap_s = (self._now_ns - self._sent_ns) / NS_PER_S
             self.report.longest_gap_s = max(self.report.longest_gap_s, gap_s)
             if gap_s > GAP_LIMIT_S:

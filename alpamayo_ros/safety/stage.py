@@ -253,15 +253,15 @@ class SafetyStage:
         )
 
     def _start_of_stop(self, pose: EgoPose | None, now_ns: int) -> EgoPose | None:
-        """The newest pose, or where the vehicle should be by now if odometry fell silent."""
+        """The newest pose, or where the vehicle should be by now if odometry fell silent.
+
+        A pose of long ago, or of another clock, says nothing by itself."""
         emitted = self._emitted
-        if pose is None or not _is_finite(pose):
-            return self._along(emitted, now_ns) if emitted is not None else None
-        if now_ns - pose.stamp_ns <= POSE_AGE_NS:
+        if pose is not None and abs(now_ns - pose.stamp_ns) <= POSE_AGE_NS and _is_finite(pose):
             return pose
-        if emitted is not None and emitted.frame_id == pose.frame_id:
-            return self._along(emitted, now_ns)
-        return replace(pose, stamp_ns=now_ns)
+        if emitted is None or (pose is not None and emitted.frame_id != pose.frame_id):
+            return None
+        return self._along(emitted, now_ns)
 
     def _along(self, track: Track, now_ns: int) -> EgoPose | None:
         """The vehicle at a time on what it was last told to drive."""

@@ -172,6 +172,8 @@ def test_no_time_and_no_place_is_no_stop() -> None:
     subject.refuse(LOST, 0)
     assert subject.fallback(pose_at(T0_NS), 0) is None
     assert subject.fallback(None, T0_NS) is None
+    other_clock = replace(pose_at(T0_NS), stamp_ns=ms(1_000_000))
+    assert subject.fallback(other_clock, T0_NS) is None
     nowhere = replace(pose_at(T0_NS), speed_mps=float("nan"))
     assert subject.fallback(nowhere, T0_NS) is None
 
