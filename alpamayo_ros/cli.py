@@ -18,6 +18,8 @@ from alpamayo_ros.errors import UserError
 COMMANDS = {
     "demo": "drive a world (or play a bag) with real nodes, score and draw",
     "replay": "plan on a recording at full speed, without ROS",
+    "evaluate": "score planners on recordings, beside baselines; tables and an HTML report",
+    "convert": "recordings of other kinds to bags; one instant to a model's arrays",
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
     "parameters": "list the planner node's parameters",

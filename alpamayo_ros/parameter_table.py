@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alpamayo_ros.images import FIT_POLICIES
+from alpamayo_ros.model_text import MAX_NAVIGATION_LENGTH
 from alpamayo_ros.types import DEFAULT_CAMERAS
 
 MAX_OFFSET_MS = 60_000.0  # a clock on TAI is 37 s ahead of UTC
@@ -131,10 +132,10 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("navigation_timeout_s", 60.0, "navigation text is forgotten after", 0.1, 86400.0),
     Parameter(
         "navigation_max_length",
-        256,
+        MAX_NAVIGATION_LENGTH,
         "characters of a navigation text; a longer one is refused, and none is in force then",
         1,
-        4096,
+        MAX_NAVIGATION_LENGTH,
     ),
     Parameter(
         "ask_timeout_s",

@@ -119,7 +119,7 @@ def _check_together(v: Mapping[str, Any]) -> list[str]:
             problems.append(f"image_transports has {transport!r}, wanted auto, raw or compressed")
     for entry in v["model_options"]:
         try:
-            _option(entry)
+            parsed_option(entry)
         except ValueError as error:
             problems.append(f"model_options has {entry!r}: {error}")
     if not v["odometry_topic"]:
@@ -152,7 +152,7 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
     return PlannerSettings(
         model=v["model"],
         backend=v["backend"],
-        model_options=dict(map(_option, v["model_options"])),
+        model_options=dict(map(parsed_option, v["model_options"])),
         chain_of_causation=v["chain_of_causation"],
         cameras=tuple(
             CameraInput(name, topic, transport, _ns(stamp_offset))
@@ -191,8 +191,8 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
     )
 
 
-def _option(entry: str) -> tuple[str, Any]:
-    """`key=value` of model_options. Raises ValueError."""
+def parsed_option(entry: str) -> tuple[str, Any]:
+    """`key=value` of model_options, the value as in YAML. Raises ValueError."""
     key, equals, text = entry.partition("=")
     key = key.strip()
     if not (key and equals):

@@ -73,7 +73,8 @@ class InferenceWorker:
     """A thread with one slot for a selection, and one for a question, which always comes second.
 
     `on_done` is called on the thread: hand over to the executor there. What it raises goes to
-    `on_fault` as a text, and the thread goes on.
+    `on_fault` as a text, and the thread goes on. The backend is closed when the thread ends, so
+    that its memory comes back even where a last plan outlasts `close`.
     """
 
     def __init__(
@@ -146,7 +147,18 @@ class InferenceWorker:
         if self._question is not None:
             self._question.fail(reason)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread, and with it the model, is still there."""
+        return self._thread.is_alive()
+
     def _loop(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._backend.close()
+
+    def _serve(self) -> None:
         while True:
             with self._wake:
                 while self._waiting is None and self._question is None and not self._closed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from alpamayo_ros.vla.load import Loaded
     from alpamayo_ros.vla.prompt import PromptConfig
 
-LOGGER = logging.getLogger(__name__)
 SEED_MODULUS = 2**62
 CUT_OFF = " …"  # behind a reasoning that the token limit ended
 
@@ -95,7 +93,6 @@ class VlaBackend(PlannerBackend):
         from alpamayo_ros.vla.load import CheckpointSource, load
 
         options = self.options
-        started = time.monotonic()
         self._loaded = load(
             CheckpointSource(
                 options.checkpoint,
@@ -110,15 +107,6 @@ class VlaBackend(PlannerBackend):
         if version == "r1":
             self._refuse_what_r1_cannot()
         self._expert = expert_of(self.manifest, options, self._loaded.model)
-        LOGGER.info(
-            "%s: Alpamayo %s on %s as %s in %.1f s; licence of the weights: %s",
-            self.manifest.name,
-            version,
-            options.device,
-            options.dtype,
-            time.monotonic() - started,
-            self.manifest.licence,
-        )
 
     def _refuse_what_r1_cannot(self) -> None:
         faults = []
@@ -156,12 +144,13 @@ class VlaBackend(PlannerBackend):
 
         model, tokenizer = self._model.model, self._model.tokenizer
         started = time.perf_counter()
-        prompt = prepare.planning_prompt(model, tokenizer, self._prompt_config(), sample)
+        history = prepare.history_tensors(model, sample)
+        prompt = prepare.planning_prompt(model, tokenizer, self._prompt_config(), sample, *history)
         prepared_ms = (time.perf_counter() - started) * 1e3
         planned = inference.plan(
             model,
             prompt,
-            *prepare.history_tensors(model, sample),
+            *history,
             self._planning_options(sample),
             seed=self._seed(sample),
             expert=self._expert,
@@ -290,7 +279,7 @@ class VlaBackend(PlannerBackend):
     def _prompt_config(self) -> PromptConfig:
         from alpamayo_ros.vla.prepare import prompt_config
 
-        return prompt_config(self._model.model, self.options.max_text)
+        return prompt_config(self._model.model)
 
     def _seed(self, sample: PlannerSample) -> int:
         """A sample's own: whatever was planned or skipped before, it gives the same plan."""

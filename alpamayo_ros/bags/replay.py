@@ -12,17 +12,16 @@ from typing import Any
 from alpamayo_ros import messages
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.bags.context import DriveContext, read_context
-from alpamayo_ros.bags.inputs import READERS, check_inputs
+from alpamayo_ros.bags.inputs import check_inputs
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.bags.ticks import fed, feed_for
 from alpamayo_ros.bags.writer import BagWriter
-from alpamayo_ros.feed import Feed, steady_ns
+from alpamayo_ros.feed import steady_ns
 from alpamayo_ros.messages import PathFrame, StatusContext
 from alpamayo_ros.parameters import PlannerSettings
-from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.safety.stage import FallbackPlan, SafetyStage, ego_of
 from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
-from alpamayo_ros.sources import Source
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, Plan, Pose3, Rejection
 from alpamayo_ros.worker import Outcome, run
 
@@ -72,17 +71,7 @@ class Replay:
         self._bag, self._settings, self._backend, self._writer = bag, settings, backend, writer
         self._planner = planner
         self.result = ReplayResult(read_context(bag, settings), warnings=list(bag.warnings))
-        assert self.result.context.child_from_rig is not None
-        self._sources = {c.name: Source(c.name, c.topic) for c in settings.cameras}
-        self._sources["odometry"] = Source("odometry", settings.odometry_topic)
-        self._feed = Feed(
-            Pipeline(settings.pipeline),
-            self._sources,
-            self.result.context.child_from_rig,
-            settings.resize_policy,
-            decode_soon=lambda image: None,
-            resize=backend.resize,
-        )
+        self._feed = feed_for(bag, settings, self.result.context, backend.resize)
         self._stage = SafetyStage(settings.safety, backend.manifest.name)
         self._sequence = 0
         # What waits to be told, since after the last image it is not: see `run`.
@@ -93,19 +82,13 @@ class Replay:
         started = time.perf_counter()
         for name, msgtype in PLANNER_TOPICS.items():
             self._writer.add_topic(f"{self._planner}/{name}", msgtype)
-        cameras = {camera.topic: camera for camera in self._settings.cameras}
-        odometry = self._settings.odometry_topic
         begun = False
-        for topic, now_ns, message in self._bag.messages([*cameras, odometry]):
+        for now_ns, camera, _ in fed(self._bag, self._settings, self._feed):
             if not begun:
-                self._feed.pipeline.start(now_ns)
                 self._stage.start(now_ns)
                 begun = True
-            if topic in cameras:
-                self._on_image(message, cameras[topic], now_ns)
-            else:
-                offset_ns = self._settings.odometry_stamp_offset_ns
-                self._feed.add_odometry(message, offset_ns, now_ns)
+            if camera is not None:
+                self._tell_due(camera.name)
             self._poll(now_ns)
             progress((now_ns - self._bag.start_ns) / NS_PER_S)
         # Ticks after the last image have nothing to plan from: the recording is over, no fault.
@@ -114,10 +97,9 @@ class Replay:
         self.result.bag_s = (self._bag.end_ns - self._bag.start_ns) / NS_PER_S
         return self.result
 
-    def _on_image(self, message: Any, camera: Any, now_ns: int) -> None:
-        reader = READERS[self._bag.topics[camera.topic].type]
-        self._feed.add_image(message, camera, reader, steady_ns(), now_ns)
-        newest = self._feed.pipeline.frames[camera.name].newest_ns or 0
+    def _tell_due(self, camera: str) -> None:
+        """Write the refusals and stops that a camera's newest frame has overtaken."""
+        newest = self._feed.pipeline.frames[camera].newest_ns or 0
         while self._pending and _instant_ns(self._pending[0][1]) <= newest:
             self._tell(*self._pending.popleft())
 
@@ -227,7 +209,7 @@ class Replay:
     def _status_context(self, now_ns: int, verdict: SafetyVerdict | None = None) -> StatusContext:
         return StatusContext(
             now_ns=now_ns,
-            sources=tuple(source.report(now_ns) for source in self._sources.values()),
+            sources=tuple(source.report(now_ns) for source in self._feed.sources.values()),
             plans_published=len(self.result.plans),
             ticks_rejected=len(self.result.rejections),
             verdict=verdict,

@@ -91,7 +91,7 @@ def draw_report(
     shown = sorted({round(share * last) for share in PANELS_AT}) if plans else []
     cameras = {camera.name: camera for camera in settings.cameras}
     front = cameras.get("front_wide", settings.cameras[0])
-    images = _images_at(bag, front, [plans[index].t0_ns for index in shown])
+    images = images_at(bag, front, [plans[index].t0_ns for index in shown])
     instants = []
     for index in shown:
         plan = plans[index]
@@ -120,7 +120,7 @@ def draw_report(
     save_png(path, draw_overview(instants, overview, title=title, subtitle=subtitle))
 
 
-def _images_at(
+def images_at(
     bag: BagReader, camera: CameraInput, stamps_ns: Sequence[int]
 ) -> dict[int, NDArray[np.uint8]]:
     """The camera's image nearest to each stamp, at its full size; damaged ones are left out."""

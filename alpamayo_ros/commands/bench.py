@@ -18,7 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.vla import SIZES
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.vla.vocabulary import VERSIONS
 
 _INGEST = """Large raw images into the planner: what arrives, and what it costs.
 
@@ -91,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_vla_arguments(vla: argparse.ArgumentParser) -> None:
     vla.set_defaults(seconds=_SECONDS[0])  # repeats are counted, not timed
-    vla.add_argument("--size", choices=("tiny", "small", "full"), default="tiny")
-    vla.add_argument("--version", choices=("r1", "1.5"), default="r1")
+    vla.add_argument("--size", choices=SIZES, default="tiny")
+    vla.add_argument("--version", choices=VERSIONS, default="r1")
     vla.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
     vla.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
     vla.add_argument("--samples", default="1", metavar="N,N",

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.parameters import parsed_option
 
 if TYPE_CHECKING:
     from alpamayo_ros.backends.vla_options import VlaOptions
@@ -41,7 +40,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
     parser.add_argument("--samples", type=int, metavar="N", help="default: the manifest's")
     parser.add_argument("--prefix", type=int, metavar="S", help="default: from the manifest's "
-                        "cameras, max_text and max_new_tokens")  # fmt: skip
+                        "cameras, navigation text and max_new_tokens")  # fmt: skip
     parser.add_argument("--cameras", type=int, metavar="COUNT", help="to choose --prefix for; "
                         "default: as many as the manifest takes")  # fmt: skip
     parser.add_argument("--steps", type=int, default=0, metavar="K", help="unroll K flow steps "
@@ -102,14 +101,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _option(entry: str) -> tuple[str, Any]:
-    key, equals, text = entry.partition("=")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--option {entry}: the value is not YAML: {error}") from error
-    if not (key and equals):
-        raise UserError(f"--option {entry}: wanted NAME=VALUE")
-    return key, value
+        return parsed_option(entry)
+    except ValueError as error:
+        raise UserError(f"--option {entry}: {error}") from error
 
 
 def _build(args: argparse.Namespace, precision: str) -> str:

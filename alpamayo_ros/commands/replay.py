@@ -39,6 +39,11 @@ def add_planner_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="overrides an option of the model's manifest; may be given repeatedly",
     )
+    add_input_arguments(parser)
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a recording's topics are: --params, --camera, --odometry."""
     parser.add_argument("--params", type=Path, metavar="FILE", help="a ROS parameter file")
     parser.add_argument(
         "--camera",

@@ -62,6 +62,7 @@ class PlannerNode(SafeLifecycleNode):
         self._outputs: PlannerOutputs | None = None
         self._safety: PlannerSafety | None = None
         self._worker: InferenceWorker | None = None
+        self._left_behind: InferenceWorker | None = None  # closed, but not through with its plan
         self._outcomes: deque[Outcome] = deque()
         self._last_rejection: Rejection | None = None
         self._last_plan_steady_s = float("-inf")
@@ -106,6 +107,10 @@ class PlannerNode(SafeLifecycleNode):
 
     def configure_node(self) -> None:
         """Check parameters, load the model, subscribe, check odometry's frame."""
+        if self._left_behind is not None and self._left_behind.alive:
+            # A second model beside it may not fit the device.
+            raise ModelError("the model of before is still at work; configure again when it is not")
+        self._left_behind = None
         settings = settings_from(self.parameters.values())
         backend = create_for(settings)
         cameras = tuple(camera.name for camera in settings.cameras)
@@ -162,9 +167,13 @@ class PlannerNode(SafeLifecycleNode):
             inputs.close()
         if outputs is not None:
             outputs.close()
-        if worker is not None and not worker.close():
-            raise ModelError("the model did not finish its work within 2 s; it is left behind")
-        if backend is not None:
+        if worker is not None:
+            if not worker.close():
+                self._left_behind = worker
+                raise ModelError(
+                    "the model did not finish its work within 2 s; it ends when it has"
+                )
+        elif backend is not None:
             backend.close()
 
     # ---- ticks -------------------------------------------------------------------------------

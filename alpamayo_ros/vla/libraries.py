@@ -7,7 +7,8 @@ import os
 
 from alpamayo_ros.errors import ModelError
 
-TRANSFORMERS_AT_LEAST = (5, 0)
+TRANSFORMERS_AT_LEAST = (5, 20)
+TRANSFORMERS_BELOW = (6, 0)
 
 
 def require_torch() -> None:
@@ -28,11 +29,11 @@ def require_transformers() -> None:
     import transformers
 
     version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-    if version < TRANSFORMERS_AT_LEAST:
-        wanted = ".".join(map(str, TRANSFORMERS_AT_LEAST))
+    if not TRANSFORMERS_AT_LEAST <= version < TRANSFORMERS_BELOW:
+        low, high = (".".join(map(str, v)) for v in (TRANSFORMERS_AT_LEAST, TRANSFORMERS_BELOW))
         raise ModelError(
-            f"transformers {transformers.__version__} is too old, {wanted} or newer is needed: "
-            "pip install --upgrade 'alpamayo_ros[vla]'"
+            f"transformers {transformers.__version__} is not supported, {low} or newer and below "
+            f"{high} is needed: pip install --upgrade 'alpamayo_ros[vla]'"
         )
 
 

@@ -15,6 +15,7 @@ from alpamayo_ros.vla.golden.answer import check_answer
 from alpamayo_ros.vla.golden.model import golden_model
 from alpamayo_ros.vla.golden.result import CaseResult
 from alpamayo_ros.vla.golden.trajectory import Arrays, check_trajectory
+from alpamayo_ros.vla.load import find_device
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.tokenizer import AlpamayoTokenizer, load_tokenizer
 from alpamayo_ros.vla.vocabulary import Vocabulary
@@ -30,7 +31,6 @@ PARTS = {
     "parts_metrics": inputs.check_metrics,
 }
 VERSIONS = {"r1_": "r1", "r15_": "1.5"}
-RUNTIMES = ("eager",)
 
 
 class GoldenFolder:
@@ -39,7 +39,7 @@ class GoldenFolder:
     def __init__(
         self, folder: Path, device: str = "cpu", tokenizer_folder: Path | None = None
     ) -> None:
-        self._folder, self._device = folder, device
+        self._folder, self._device = folder, str(find_device(device))
         if not folder.is_dir():
             raise ModelError(f"no folder {folder}")
         self.cases = sorted(folder.glob("*.npz"))
@@ -60,7 +60,7 @@ class GoldenFolder:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 self._check(path.stem, dict(arrays), result)
-        except (ModelError, ValueError, KeyError, OSError, RuntimeError) as error:
+        except Exception as error:  # a damaged file may raise anything; the others still count
             result.fault = f"{type(error).__name__}: {error}"
         return result
 
@@ -76,6 +76,8 @@ class GoldenFolder:
             model = self._model(name)
             check = check_trajectory if "in_ego_history_xyz" in arrays else check_answer
             check(model, arrays, result)
+            if any(name.startswith("text_") for name in arrays):
+                result.notes.append("texts not compared: the tiny vocabulary's words are not here")
         else:
             result.fault = "a case of a kind that is not known here"
 

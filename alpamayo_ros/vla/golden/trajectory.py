@@ -6,8 +6,8 @@ the whole runs by itself from the same noise and must arrive at the same waypoin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from alpamayo_ros.vla.expert import ExpertContext, after_reasoning
 from alpamayo_ros.vla.generation import Generated, ImageFeatures, Prefix, Prompt
 from alpamayo_ros.vla.golden.record import recorded
 from alpamayo_ros.vla.golden.result import ATOL_ACTION, ATOL_M, CaseResult
+from alpamayo_ros.vla.golden.steering import steered
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.token_sampling import TokenSampling
 from alpamayo_ros.vla.trajectory_tokens import fuse_history
@@ -63,17 +64,14 @@ def check_trajectory(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -
         _free(model, case, weight, result)
 
 
-@contextmanager
-def _steered(model: AlpamayoModel, arrays: Arrays) -> Iterator[None]:
+def _steered(model: AlpamayoModel, arrays: Arrays) -> AbstractContextManager[None]:
     """A case may set one row of lm_head, which steers where its trajectory starts."""
-    weight, row = model.vlm.lm_head.weight, model.vocabulary.traj_future_start
-    before = weight[row].clone()
-    if "lm_head_row_future_start" in arrays:
-        weight.data[row] = torch.as_tensor(arrays["lm_head_row_future_start"]).to(weight)
-    try:
-        yield
-    finally:
-        weight.data[row] = before
+    row = arrays.get("lm_head_row_future_start")
+    return steered(
+        model,
+        model.vocabulary.traj_future_start,
+        None if row is None else torch.as_tensor(row),
+    )
 
 
 def read_prompt(model: AlpamayoModel, arrays: Arrays, fuse: bool) -> Prompt:
