@@ -52,6 +52,7 @@ class PlannerNode(SafeLifecycleNode):
         executor.run_beside(self.change_state_service)
         executor.run_beside(QuestionService(self, self._ask).service)
         executor.add_node(self)
+        self._run_between = executor.run_between
         cv2.setNumThreads(1)  # frames are decoded in parallel; each by one thread
         self.parameters = DeclaredParameters(self, self._parameter_overrides)
         self._group = MutuallyExclusiveCallbackGroup()
@@ -163,10 +164,14 @@ class PlannerNode(SafeLifecycleNode):
         self._safety = None
         backend, self._backend = self._backend, None
         self._pipeline = None
-        if inputs is not None:
-            inputs.close()
-        if outputs is not None:
-            outputs.close()
+
+        def end_entities() -> None:
+            for part in (inputs, outputs):
+                if part is not None:
+                    part.close()
+
+        # Transitions run beside the executor, which may be waiting for what ends here.
+        self._run_between(end_entities)
         if worker is not None:
             if not worker.close():
                 self._left_behind = worker
