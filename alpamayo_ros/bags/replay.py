@@ -17,11 +17,12 @@ from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import fed, feed_for
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.feed import steady_ns
-from alpamayo_ros.messages import PathFrame, StatusContext
+from alpamayo_ros.messages import PathFrame
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.safety.stage import FallbackPlan, SafetyStage, ego_of
 from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
+from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, Plan, Pose3, Rejection
 from alpamayo_ros.worker import Outcome, run
 
@@ -157,7 +158,7 @@ class Replay:
         frame = messages.path_frame(
             sample, self._settings.rig_frame, self._settings.path_in_odometry
         )
-        status = messages.planned_status(
+        status = planned_status(
             make,
             plan,
             sample,
@@ -203,7 +204,7 @@ class Replay:
         self.result.rejections.append(what)
         manifest = self._backend.manifest
         context = replace(context, ticks_rejected=len(self.result.rejections))
-        status = messages.rejected_status(make, what, manifest.name, manifest.licence, context)
+        status = rejected_status(make, what, manifest.name, manifest.licence, context)
         self._put(now_ns, "status", status)
 
     def _status_context(self, now_ns: int, verdict: SafetyVerdict | None = None) -> StatusContext:

@@ -9,9 +9,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.messages import SourceReport
 from alpamayo_ros.navigation import NavigationState
 from alpamayo_ros.ros import compat, topics
+from alpamayo_ros.sources import SourceReport
 from alpamayo_ros.types import Rejection
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR

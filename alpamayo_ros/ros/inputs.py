@@ -18,7 +18,6 @@ from tf2_msgs.msg import TFMessage
 from alpamayo_ros.buffers import LazyImage
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.feed import Feed
-from alpamayo_ros.messages import SourceReport
 from alpamayo_ros.navigation import NavigationText
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
@@ -27,7 +26,7 @@ from alpamayo_ros.ros import compat, topics
 from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.ingest import COMPRESSED, RAW, PlannerSynchronizer
 from alpamayo_ros.ros.navigation import NavigationInput
-from alpamayo_ros.sources import Source
+from alpamayo_ros.sources import Source, SourceReport
 from alpamayo_ros.types import ImageError, Resize
 
 CAMERA_DEPTH = 10  # 1/3 s at 30 Hz: more would only be old by the time it is read

@@ -11,7 +11,7 @@ from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from alpamayo_ros import messages
-from alpamayo_ros.messages import PathFrame, StatusContext
+from alpamayo_ros.messages import PathFrame
 from alpamayo_ros.msg import (
     CandidateTrajectories,
     PlannedTrajectory,
@@ -21,6 +21,7 @@ from alpamayo_ros.msg import (
 from alpamayo_ros.ros import markers, topics
 from alpamayo_ros.ros.convert import make
 from alpamayo_ros.safety.stage import FallbackPlan
+from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status
 from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
 from alpamayo_ros.worker import Outcome
 
@@ -68,7 +69,7 @@ class PlannerOutputs:
         self.sequence += 1
         self._describe(plan, frame, path)
         self._status.publish(
-            messages.planned_status(
+            planned_status(
                 make,
                 plan,
                 sample,
@@ -108,7 +109,7 @@ class PlannerOutputs:
     ) -> None:
         """A status alone: the stop that may be under way is published at its own times."""
         self.rejected += 1
-        self._status.publish(messages.rejected_status(make, rejection, model, licence, context))
+        self._status.publish(rejected_status(make, rejection, model, licence, context))
 
     def clear_markers(self) -> None:
         """Take what RViz shows of old plans away."""

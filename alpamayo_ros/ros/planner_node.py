@@ -21,7 +21,6 @@ from rclpy.duration import Duration
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.registry import create_for
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.messages import StatusContext
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings, settings_from
 from alpamayo_ros.pipeline import BACKWARD_JUMP_NS, FORWARD_JUMP_NS, Pipeline
@@ -37,6 +36,7 @@ from alpamayo_ros.ros.questions import QuestionService
 from alpamayo_ros.ros.safety import PlannerSafety
 from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
+from alpamayo_ros.status_messages import StatusContext
 from alpamayo_ros.types import Rejection, RejectionReason
 from alpamayo_ros.worker import InferenceWorker, Outcome
 
