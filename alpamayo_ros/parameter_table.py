@@ -90,6 +90,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     _ms("camera_skew_ms", 50.0, "the frames of one instant from each other", 200.0, 1.0),
     _ms("odometry_gap_ms", 150.0, "neighbouring poses that are interpolated between", 1000.0, 1.0),
     _ms("extrapolation_ms", 50.0, "odometry carried forward to t0 at most", 200.0),
+    Parameter(
+        "odometry_speed_tolerance_mps",
+        1.0,
+        "odometry's speed from that of its poses, and a fifth of it on top",
+        0.1,
+        100.0,
+    ),
     _ms(
         "odometry_wait_ms", 100.0, "after due: odometry is extrapolated instead of awaited", 1000.0
     ),
@@ -99,6 +106,21 @@ PARAMETERS: tuple[Parameter, ...] = (
     _ms("future_tolerance_ms", 100.0, "a stamp ahead of the clock", 10000.0),
     _ms(
         "transport_slack_ms", 250.0, "frames are kept this long beyond what a sample spans", 5000.0
+    ),
+    Parameter(
+        "camera_loss",
+        "stop",
+        "a camera lost, frozen, black or unreadable: stop, or continue with the others where the "
+        "model takes so few, flagged",
+        choices=("stop", "continue"),
+    ),
+    Parameter(
+        "required_cameras", ["front_wide"], "cameras that no plan is made without, whatever is lost"
+    ),
+    Parameter(
+        "image_checks",
+        True,
+        "black, overexposed and frozen pictures count as lost; false for pictures that may be so",
     ),
     Parameter(
         "safety",
@@ -151,6 +173,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         0.0,
         60.0,
     ),
+    Parameter("hardware_id", "", "of the entries in /diagnostics; empty: the host's name"),
     Parameter("autostart", False, "configure and activate without being asked"),
 )
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}

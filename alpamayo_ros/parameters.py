@@ -14,7 +14,9 @@ from typing import Any
 import yaml
 
 from alpamayo_ros import geometry
+from alpamayo_ros.cameras import CameraPolicy, all_of
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.manifest import CameraRequirement
 from alpamayo_ros.parameter_table import BY_NAME, MAX_OFFSET_MS, PARAMETERS, check_value
 from alpamayo_ros.pipeline import PipelineSettings
 from alpamayo_ros.safety.limits import load_vehicle
@@ -60,6 +62,23 @@ class PlannerSettings:
     autostart: bool
     pipeline: PipelineSettings
     safety: SafetySettings
+    camera_loss: str  # stop, continue
+    required_cameras: tuple[str, ...]
+    image_checks: bool
+
+    def camera_policy(self, requirement: CameraRequirement, model: str) -> CameraPolicy:
+        """What to do about a lost camera. Raises SettingsError where the model takes no fewer."""
+        names = [camera.name for camera in self.cameras]
+        if self.camera_loss == "stop":
+            return all_of(names, self.image_checks)
+        if requirement.minimum >= len(names):
+            raise SettingsError(
+                f"camera_loss is continue, but model {model} takes no fewer than "
+                f"{requirement.minimum} cameras; set camera_loss to stop"
+            )
+        return CameraPolicy(
+            requirement.minimum, frozenset(self.required_cameras), self.image_checks
+        )
 
 
 def settings_from(values: Mapping[str, Any]) -> PlannerSettings:
@@ -122,6 +141,12 @@ def _check_together(v: Mapping[str, Any]) -> list[str]:
             parsed_option(entry)
         except ValueError as error:
             problems.append(f"model_options has {entry!r}: {error}")
+    absent = [name for name in v["required_cameras"] if name not in names]
+    if absent and v["camera_loss"] == "continue":
+        problems.append(
+            f"required_cameras has {', '.join(absent)}, which camera_names does not; camera_loss "
+            "continue would wait for it for ever"
+        )
     if not v["odometry_topic"]:
         problems.append("odometry_topic is empty")
     if not v["rig_frame"]:
@@ -181,6 +206,7 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
                 camera_skew_ns=_ns(v["camera_skew_ms"]),
                 odometry_gap_ns=_ns(v["odometry_gap_ms"]),
                 extrapolation_ns=_ns(v["extrapolation_ms"]),
+                speed_tolerance_mps=float(v["odometry_speed_tolerance_mps"]),
             ),
             tick_deadline_ns=_ns(v["tick_deadline_ms"]),
             odometry_wait_ns=_ns(v["odometry_wait_ms"]),
@@ -188,6 +214,9 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
             transport_slack_ns=_ns(v["transport_slack_ms"]),
         ),
         safety=_safety(v),
+        camera_loss=v["camera_loss"],
+        required_cameras=tuple(v["required_cameras"]),
+        image_checks=v["image_checks"],
     )
 
 

@@ -64,10 +64,14 @@ class RejectionReason(str, enum.Enum):
     CAMERA_MISSING = "camera_missing"  # no frame of a camera within tolerance of its grid time
     CAMERA_SKEW = "camera_skew"  # frames of one instant lie too far apart
     IMAGE_UNREADABLE = "image_unreadable"  # the frame's bytes do not decode
+    IMAGE_BLANK = "image_blank"  # black, or overexposed
+    CAMERA_FROZEN = "camera_frozen"  # the same pixels again while the vehicle moves
     ODOMETRY_MISSING = "odometry_missing"  # no odometry, or it ends too long before t0
     ODOMETRY_GAP = "odometry_gap"  # poses too far apart to interpolate between
     ODOMETRY_INVALID = "odometry_invalid"  # not finite, or a quaternion that is not a rotation
     ODOMETRY_FRAME = "odometry_frame"  # child_frame_id is not the rig and no offset is known
+    ODOMETRY_INCONSISTENT = "odometry_inconsistent"  # poses and speeds contradict each other
+    ODOMETRY_JUMP = "odometry_jump"  # elsewhere, or in another frame_id: history begins anew
     OUT_OF_ORDER = "out_of_order"  # a stamp not newer than the newest of its source
     FUTURE_STAMP = "future_stamp"  # a stamp ahead of the clock
     CLOCK_MISMATCH = "clock_mismatch"  # stamps and the node's clock are not the same clock

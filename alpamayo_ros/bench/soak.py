@@ -9,6 +9,7 @@ plan that goes out is looked at by `soak_checker`, which shares no code with the
 from __future__ import annotations
 
 import argparse
+import functools
 import heapq
 import json
 import math
@@ -22,6 +23,7 @@ from alpamayo_ros.bench.soak_checker import Sent, faults
 from alpamayo_ros.bench.soak_faults import Schedule, SoakModel, resident_mb, timed_ms
 from alpamayo_ros.bench.soak_report import Report
 from alpamayo_ros.buffers import FrameSlot, LazyImage
+from alpamayo_ros.cameras import CameraPolicy, all_of
 from alpamayo_ros.feed import Feed
 from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.odometry import RigOffset
@@ -45,15 +47,23 @@ STEP_NS = 20 * NS_PER_MS
 STEPS_A_TICK = 5
 START_NS = 1_700_000_000 * NS_PER_S
 GAP_LIMIT_S = 0.8  # without a plan while there is odometry: a controller's watchdog
-BLACK = np.zeros((2, 2, 3), np.uint8)
 
 
 def _decode_later(image: LazyImage) -> None:
     """Frames are decoded when they are selected."""
 
 
-def _good() -> Any:
-    return BLACK
+def _good(stamp_ns: int) -> Any:
+    """A picture unlike the one before."""
+    return np.full((2, 2, 3), 40 + stamp_ns // STEP_NS % 150, np.uint8)
+
+
+def _black() -> Any:
+    return np.zeros((2, 2, 3), np.uint8)
+
+
+def _frozen() -> Any:
+    return np.full((2, 2, 3), 128, np.uint8)
 
 
 def _bad() -> Any:
@@ -63,17 +73,22 @@ def _bad() -> Any:
 class Soak:
     """One drive. The vehicle does what was published last, and brakes where nothing is."""
 
-    def __init__(self, seed: int = 0, enforce: bool = True) -> None:
+    def __init__(self, seed: int = 0, enforce: bool = True, spare: bool = False) -> None:
+        """`spare`: one camera less will do."""
         self._rng = np.random.default_rng(seed)
         self._schedule = Schedule(self._rng)
         self._model = SoakModel(load_manifest("kinematic"), self._rng)
-        self._pipeline = Pipeline(PipelineSettings(cameras=DEFAULT_CAMERAS))
+        self._policy = (
+            CameraPolicy(3, frozenset({"front_wide"})) if spare else all_of(DEFAULT_CAMERAS)
+        )
+        self._pipeline = Pipeline(PipelineSettings(cameras=DEFAULT_CAMERAS), self._policy)
         sources = {name: Source(name, name) for name in (*DEFAULT_CAMERAS, "odometry")}
         self._feed = Feed(self._pipeline, sources, RigOffset("base_link"), "crop", _decode_later)
         self._stage = SafetyStage(SafetySettings(load_vehicle(), enforce), "soak")
         self._now_ns = START_NS
         self._x, self._y, self._yaw, self._speed = 500_000.0, 4_000_000.0, 0.3, 5.0
         self._bend, self._offset, self._frame = 0.0, np.zeros(2), "odom"
+        self._seen = self._x, self._y  # by odometry
         self._following: Plan | None = None
         self._flight: list[tuple[int, int, FrameSlot]] = []  # frames on their way
         self._working: tuple[int, Outcome, Plan | None] | None = None
@@ -119,7 +134,7 @@ class Soak:
         self._drive(STEP_NS / NS_PER_S)
         heard = None
         if "odometry_gap" not in under_way:
-            odometry = self._odometry("odometry_nan" in under_way)
+            odometry = self._odometry(under_way)
             heard = self._feed.add_odometry(odometry, 0, self._now_ns)
         if step == 0:
             self._cameras(under_way)
@@ -154,8 +169,11 @@ class Soak:
         self._speed = after
         self.report.driven_m += moved
 
-    def _odometry(self, nan: bool) -> Any:
-        x, y = self._x + self._offset[0], self._y + self._offset[1]
+    def _odometry(self, under_way: set[str]) -> Any:
+        if "odometry_stuck" not in under_way:
+            self._seen = self._x + self._offset[0], self._y + self._offset[1]
+        x, y = self._seen
+        nan = "odometry_nan" in under_way
         half = 0.5 * self._yaw
         vector = SimpleNamespace
         return SimpleNamespace(
@@ -180,7 +198,14 @@ class Soak:
             hit = name == "front_tele"
             if hit and "camera_lost" in under_way:
                 continue
-            load = _bad if hit and "camera_corrupt" in under_way else _good
+            now_ns = self._now_ns
+            load = functools.partial(_good, now_ns)
+            for fault, made in (
+                ("camera_corrupt", _bad),
+                ("camera_black", _black),
+                ("camera_frozen", _frozen),
+            ):
+                load = made if hit and fault in under_way else load
             late_ms = 400 if hit and "camera_late" in under_way else 20
             self._count += 1
             slot = FrameSlot(name, self._now_ns, 0, LazyImage(load))
@@ -197,7 +222,7 @@ class Soak:
             self._refuse(Rejection(RejectionReason.PLANNER_BUSY, "planner", due_ns=tick.due_ns))
         else:
             slow_ms = self._rng.integers(200, 1_500) if "model_slow" in self._model.faults else 0
-            outcome = run(self._model, tick)
+            outcome = run(self._model, tick, self._policy)
             done_ns = self._now_ns + int(slow_ms) * NS_PER_MS
             self._working = (done_ns, outcome, self._model.latest)
 
@@ -268,9 +293,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--ticks", type=int, default=100_000, help="of 0.1 s (default 100000)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--spare", action="store_true", help="plan with one camera less")
     parser.add_argument("--max-growth-mb", type=float, default=5.0)
     args = parser.parse_args()
-    report = Soak(args.seed).run(args.ticks)
+    report = Soak(args.seed, spare=args.spare).run(args.ticks)
     print(json.dumps(report.figures(), indent=1))
     return 1 if report.bad or report.growth_mb > args.max_growth_mb else 0
 

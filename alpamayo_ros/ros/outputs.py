@@ -1,4 +1,4 @@
-"""The planner's publishers: a plan or a rejection in, messages out."""
+"""The planner's publishers: a plan, a stop or a rejection in, messages out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from alpamayo_ros.worker import Outcome
 
 
 class PlannerOutputs:
-    """Publishes under the node's own name; counts what it published."""
+    """Publishes under the node's own name."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -45,10 +45,8 @@ class PlannerOutputs:
         self._trace = publisher(ReasoningTrace, "~/reasoning_trace", qos)
         self._status = publisher(PlannerStatus, "~/status", qos)
         self._markers = publisher(MarkerArray, "~/markers", qos)
-        self.plans = 0  # the planner's; fallbacks are counted by themselves
         self.fallbacks = 0
         self.sequence = 0  # of trajectories, whoever made them
-        self.rejected = 0
 
     def publish_plan(
         self,
@@ -57,15 +55,17 @@ class PlannerOutputs:
         in_odometry: bool,
         licence: str,
         context: StatusContext,
-    ) -> None:
-        """~/path first, since a controller waits for it; then what describes it."""
+    ) -> float:
+        """~/path first, since a controller waits for it; then what describes it.
+
+        The latency in ms: from the arrival of the last message that the plan needed.
+        """
         plan, sample = outcome.plan, outcome.sample
         assert isinstance(plan, Plan) and isinstance(sample, PlannerSample)
         frame = messages.path_frame(sample, rig_frame, in_odometry)
         path = messages.path(make, plan, frame)
         self._path.publish(path)
         latency_ms = (time.monotonic_ns() - outcome.selection.ready_ns) / NS_PER_MS
-        self.plans += 1
         self.sequence += 1
         self._describe(plan, frame, path)
         self._status.publish(
@@ -82,6 +82,7 @@ class PlannerOutputs:
                 context=context,
             )
         )
+        return latency_ms
 
     def publish_fallback(self, stop: FallbackPlan, rig_frame: str, in_odometry: bool) -> None:
         """A stop, on every topic of a plan; the ticks' own statuses say why."""
@@ -108,7 +109,6 @@ class PlannerOutputs:
         self, rejection: Rejection, model: str, licence: str, context: StatusContext
     ) -> None:
         """A status alone: the stop that may be under way is published at its own times."""
-        self.rejected += 1
         self._status.publish(rejected_status(make, rejection, model, licence, context))
 
     def clear_markers(self) -> None:

@@ -155,6 +155,8 @@ class SafetyStage:
 
     def refuse(self, rejection: Rejection, now_ns: int) -> None:
         """A tick came to nothing."""
+        if rejection.reason == RejectionReason.ODOMETRY_JUMP:
+            self._forget()  # what was planned lies where the vehicle no longer is
         if rejection.reason == RejectionReason.CLOCK_JUMP:
             self._forget()
             self._newest_t0_ns, self._next_ns, self._released_ns = 0, 0, now_ns
@@ -283,7 +285,12 @@ class SafetyStage:
 
 def _unsafe(violations: tuple[Violation, ...], due_ns: int) -> Rejection:
     worst = violations[0]
-    remedy = "; parameter plan_age_limit_ms" if worst.name == ViolationName.STALE else ""
+    remedy = ""
+    if worst.name == ViolationName.STALE:
+        remedy = (
+            "; the model is slower than plan_age_limit_ms: fewer samples or tokens, a faster "
+            "runtime, or, where the vehicle is slow enough for plans of that age, a higher limit"
+        )
     return Rejection(
         RejectionReason.PLAN_UNSAFE,
         "safety",
