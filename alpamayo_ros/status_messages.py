@@ -24,6 +24,7 @@ class StatusContext:
     navigation: str = ""
     notice: str = ""  # for `detail`: what is wrong although the tick was planned
     verdict: SafetyVerdict | None = None  # on the tick's plan; None where none came
+    missing_cameras: tuple[str, ...] = ()  # that the tick's plan was made without
     fallback_reason: str = ""
 
 
@@ -98,6 +99,7 @@ def _status_fields(make: Make, context: StatusContext, due_ns: int) -> dict[str,
         "data_age_ms": nan,
         "extrapolated_ms": 0.0,
         "camera_skew_ms": nan,
+        "missing_cameras": list(context.missing_cameras),
         "navigation": context.navigation,
         "stages": [],
         "safety_action": context.verdict.action.value if context.verdict else "",

@@ -12,6 +12,7 @@ from typing import Any
 from alpamayo_ros import messages
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.bags.context import DriveContext, read_context
+from alpamayo_ros.bags.diagnosed import DiagnosisWriter
 from alpamayo_ros.bags.inputs import check_inputs
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import fed, feed_for
@@ -19,6 +20,7 @@ from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.feed import steady_ns
 from alpamayo_ros.messages import PathFrame
 from alpamayo_ros.parameters import PlannerSettings
+from alpamayo_ros.planning_record import PlanningRecord
 from alpamayo_ros.safety.stage import FallbackPlan, SafetyStage, ego_of
 from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
@@ -72,8 +74,11 @@ class Replay:
         self._bag, self._settings, self._backend, self._writer = bag, settings, backend, writer
         self._planner = planner
         self.result = ReplayResult(read_context(bag, settings), warnings=list(bag.warnings))
-        self._feed = feed_for(bag, settings, self.result.context, backend.resize)
-        self._stage = SafetyStage(settings.safety, backend.manifest.name)
+        manifest = backend.manifest
+        self._policy = settings.camera_policy(manifest.cameras, manifest.name)
+        self._feed = feed_for(bag, settings, self.result.context, backend.resize, self._policy)
+        self._stage = SafetyStage(settings.safety, manifest.name)
+        self._record = PlanningRecord()
         self._sequence = 0
         # What waits to be told, since after the last image it is not: see `run`.
         self._pending: deque[tuple[int, Rejection | FallbackPlan, StatusContext]] = deque()
@@ -83,6 +88,10 @@ class Replay:
         started = time.perf_counter()
         for name, msgtype in PLANNER_TOPICS.items():
             self._writer.add_topic(f"{self._planner}/{name}", msgtype)
+        diagnosed = DiagnosisWriter(
+            self._writer, self._planner, self._backend.manifest, self._feed, self._record,
+            self._stage,
+        )  # fmt: skip
         begun = False
         for now_ns, camera, _ in fed(self._bag, self._settings, self._feed):
             if not begun:
@@ -91,6 +100,7 @@ class Replay:
             if camera is not None:
                 self._tell_due(camera.name)
             self._poll(now_ns)
+            diagnosed.poll(now_ns)
             progress((now_ns - self._bag.start_ns) / NS_PER_S)
         # Ticks after the last image have nothing to plan from: the recording is over, no fault.
         self._pending.clear()
@@ -107,7 +117,7 @@ class Replay:
     def _poll(self, now_ns: int) -> None:
         for tick in self._feed.poll(steady_ns(), now_ns):
             if isinstance(tick, Selection):
-                self._finish(run(self._backend, tick), now_ns)
+                self._finish(run(self._backend, tick, self._policy), now_ns)
             else:
                 self._reject(tick, now_ns)
         self._stop_if_due(now_ns)
@@ -122,6 +132,7 @@ class Replay:
     ) -> None:
         if verdict is None:
             self._stage.refuse(rejection, now_ns)
+        self._record.refused(rejection, now_ns)
         self._pending.append((now_ns, rejection, self._status_context(now_ns, verdict)))
         self._stop_if_due(now_ns)
 
@@ -149,9 +160,16 @@ class Replay:
         for stage, duration in outcome.stage_ms.items():
             result.stage_ms.setdefault(stage, []).append(duration)
         self._sequence += 1
-        self._write(outcome, now_ns, self._status_context(now_ns, ruling.verdict))
+        left_out = outcome.selection.left_out
+        latency_ms = (steady_ns() - outcome.selection.ready_ns) / NS_PER_MS
+        self._record.planned(plan.t0_ns, now_ns, latency_ms, left_out)
+        context = self._status_context(now_ns, ruling.verdict)
+        missing = tuple(lost.source for lost in left_out)
+        self._write(outcome, now_ns, replace(context, missing_cameras=missing), latency_ms)
 
-    def _write(self, outcome: Outcome, now_ns: int, context: StatusContext) -> None:
+    def _write(
+        self, outcome: Outcome, now_ns: int, context: StatusContext, latency_ms: float
+    ) -> None:
         plan, sample, selection = outcome.plan, outcome.sample, outcome.selection
         assert plan is not None and sample is not None
         make, sequence = self._writer.make, self._sequence
@@ -165,7 +183,7 @@ class Replay:
             due_ns=selection.due_ns,
             sequence=sequence,
             licence=self._backend.manifest.licence,
-            latency_ms=(steady_ns() - selection.ready_ns) / NS_PER_MS,
+            latency_ms=latency_ms,
             skew_ms=selection.skew_ns / NS_PER_MS,
             stage_ms=outcome.stage_ms,
             context=context,

@@ -31,9 +31,13 @@ def feed_for(
     sources = {camera.name: Source(camera.name, camera.topic) for camera in settings.cameras}
     sources["odometry"] = Source("odometry", settings.odometry_topic)
     return Feed(
-        Pipeline(settings.pipeline, policy), sources, context.child_from_rig, settings.resize_policy,
-        decode_soon=lambda image: None, resize=resize,
-    )  # fmt: skip
+        Pipeline(settings.pipeline, policy),
+        sources,
+        context.child_from_rig,
+        settings.resize_policy,
+        decode_soon=lambda image: None,
+        resize=resize,
+    )
 
 
 def fed(

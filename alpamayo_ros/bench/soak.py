@@ -14,6 +14,7 @@ import heapq
 import json
 import math
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -199,7 +200,7 @@ class Soak:
             if hit and "camera_lost" in under_way:
                 continue
             now_ns = self._now_ns
-            load = functools.partial(_good, now_ns)
+            load: Callable[[], Any] = functools.partial(_good, now_ns)
             for fault, made in (
                 ("camera_corrupt", _bad),
                 ("camera_black", _black),

@@ -45,7 +45,6 @@ class PlannerOutputs:
         self._trace = publisher(ReasoningTrace, "~/reasoning_trace", qos)
         self._status = publisher(PlannerStatus, "~/status", qos)
         self._markers = publisher(MarkerArray, "~/markers", qos)
-        self.fallbacks = 0
         self.sequence = 0  # of trajectories, whoever made them
 
     def publish_plan(
@@ -92,7 +91,6 @@ class PlannerOutputs:
         path = messages.path(make, stop.plan, frame, stop.path)
         if stop.path is not None:
             self._path.publish(path)
-        self.fallbacks += 1
         self.sequence += 1
         self._describe(stop.plan, frame, path, stop.reason)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -180,7 +180,7 @@ class Planning:
             safety.rig_frame,
             safety.path_in_odometry,
             self.backend.manifest.licence,
-            self._status_context(ruling.verdict),
+            self._status_context(ruling.verdict, outcome.selection.left_out),
         )
         self._last_plan_steady_s = time.monotonic()
         left_out = outcome.selection.left_out
@@ -212,7 +212,7 @@ class Planning:
         if self._active:
             entries.append(self._record.entry(time.monotonic() - self._last_plan_steady_s))
             if safety is not None:
-                entries.append(diagnosis.safety(*safety.diagnosis()))
+                entries.append(safety.diagnosis())
         if inputs is not None:
             manifest = self.backend.manifest
             entries.append(diagnosis.model(manifest))
@@ -222,7 +222,9 @@ class Planning:
             entries.extend(map(diagnosis.source, inputs.reports(self._now_ns())))
         return entries
 
-    def _status_context(self, verdict: SafetyVerdict | None = None) -> StatusContext:
+    def _status_context(
+        self, verdict: SafetyVerdict | None = None, left_out: Sequence[Rejection] = ()
+    ) -> StatusContext:
         assert self._inputs is not None and self._safety is not None
         now_ns, navigation = self._now_ns(), self._inputs.navigation.state()
         return StatusContext(
@@ -234,6 +236,7 @@ class Planning:
             navigation=navigation.text,
             notice=navigation.refusal,
             verdict=verdict,
+            missing_cameras=tuple(lost.source for lost in left_out),
             fallback_reason=self._safety.stage.reason,
         )
 

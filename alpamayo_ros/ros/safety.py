@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
+from alpamayo_ros import diagnosis
+from alpamayo_ros.diagnosis import Entry
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.ros.outputs import PlannerOutputs
@@ -20,15 +20,12 @@ class PlannerSafety:
         self.stage = SafetyStage(settings.safety, model)
         self.rig_frame, self.path_in_odometry = settings.rig_frame, settings.path_in_odometry
         self._pipeline, self._outputs = pipeline, outputs
-        self._counts: Counter[str] = Counter()
 
     def judge(self, outcome: Outcome, now_ns: int) -> Ruling:
         """What goes out of a planned outcome."""
         plan, sample = outcome.plan, outcome.sample
         assert plan is not None and sample is not None
-        ruling = self.stage.judge(plan, ego_of(sample), outcome.selection.due_ns, now_ns)
-        self._counts[ruling.verdict.action.value] += 1
-        return ruling
+        return self.stage.judge(plan, ego_of(sample), outcome.selection.due_ns, now_ns)
 
     def stop_if_due(self, now_ns: int) -> None:
         """Publish the stop while no plan is good, from where odometry says that the vehicle is."""
@@ -36,8 +33,6 @@ class PlannerSafety:
         if stop is not None:
             self._outputs.publish_fallback(stop, self.rig_frame, self.path_in_odometry)
 
-    def diagnosis(self) -> tuple[str, str, dict[str, int]]:
-        """(last verdict, why the vehicle is being stopped, counts) for /diagnostics."""
-        counts = {f"plans_{action}": count for action, count in sorted(self._counts.items())}
-        counts["fallback_plans"] = self._outputs.fallbacks
-        return str(self.stage.verdict), self.stage.reason, counts
+    def diagnosis(self) -> Entry:
+        """For /diagnostics."""
+        return diagnosis.safety(str(self.stage.verdict), self.stage.reason, self.stage.counts())

@@ -6,6 +6,7 @@ Knows stamps and the time that its caller gives it, no clock and no ROS. One thr
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -92,6 +93,7 @@ class SafetyStage:
         self._fallback = Fallback(settings.vehicle)
         self.verdict = SafetyVerdict(True)  # the last one
         self.reason = ""  # why the fallback is under way; empty while it is not
+        self._counts: Counter[str] = Counter()
         self.start(0)
 
     def start(self, now_ns: int) -> None:
@@ -113,6 +115,15 @@ class SafetyStage:
 
     def judge(self, plan: Plan, ego: Ego, due_ns: int, now_ns: int) -> Ruling:
         """The plan, or the next best of its candidates, or the reason why none goes out."""
+        ruling = self._judge(plan, ego, due_ns, now_ns)
+        self._counts[f"plans_{ruling.verdict.action}"] += 1
+        return ruling
+
+    def counts(self) -> dict[str, int]:
+        """What became of plans so far, and how many stops were made."""
+        return {"fallback_plans": 0, **self._counts}
+
+    def _judge(self, plan: Plan, ego: Ego, due_ns: int, now_ns: int) -> Ruling:
         settings = self._settings
         situation = Situation(
             now_ns,
@@ -189,6 +200,7 @@ class SafetyStage:
         plan, path = self._fallback.plan(start, planned, self.reason, self._model)
         odometry_from_rig = geometry.pose_from_quaternion(start.position_m, start.quaternion_xyzw)
         self._emitted = track_of(plan, odometry_from_rig, start.frame_id)
+        self._counts["fallback_plans"] += 1
         shown = path if self._settings.fallback_on_path else None
         return FallbackPlan(plan, odometry_from_rig, start.frame_id, self.reason, shown)
 
