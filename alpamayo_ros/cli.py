@@ -23,6 +23,7 @@ COMMANDS = {
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
     "parameters": "list the planner node's parameters",
+    "faults": "list the faults that the planner is made for, and what it does",
     "bench": "measure ingest, latency and tick rate on this machine",
 }
 

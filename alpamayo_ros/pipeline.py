@@ -291,6 +291,8 @@ class Pipeline:
         """Note what became of a message; why its buffer did not take it, where it did not."""
         if added:
             self._arrivals.taken(source, stamp_ns, now_ns)
+            if stamp_ns < (self._buffer(source).newest_ns or 0):
+                self._refused.clear()  # it came out of order, and may be what a candidate lacked
             return None
         why = out_of_order(source, stamp_ns, self._buffer(source).newest_ns)
         self._arrivals.refused(source, why, now_ns)
