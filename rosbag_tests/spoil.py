@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.bags.reader import BagReader
-from alpamayo_ros.bags.replay import replay
+from alpamayo_ros.bags.replay import Replay
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.diagnosis import Level
 from alpamayo_ros.odometry import stamp_ns
@@ -131,6 +132,7 @@ def planned(
     entries: Iterable[Entry],
     folder: Path,
     backend: PlannerBackend | None = None,
+    reader: Callable[[Path], BagReader] = BagReader,
     **parameters: Any,
 ) -> Told:
     """Plan on these messages, through files, as `alpamayo replay` does."""
@@ -142,14 +144,22 @@ def planned(
     if backend is None:
         backend = create_backend("kinematic")
     backend.load()
-    replay(folder / "spoilt.mcap", settings_from(parameters), backend, folder / "plans.mcap")
-    heard: dict[str, list[tuple[int, Any]]] = {}
-    with BagReader(folder / "plans.mcap") as bag:
-        for topic, log_ns, message in bag.messages():
-            heard.setdefault(topic, []).append((log_ns, message))
-    return Told(
-        heard["/planner/status"], heard["/planner/trajectory"], heard["/diagnostics"]
-    )  # fmt: skip
+    with reader(folder / "spoilt.mcap") as bag, Listener(folder / "plans.mcap") as writer:
+        Replay(bag, settings_from(parameters), backend, writer).run()
+    heard = writer.heard
+    return Told(heard["/planner/status"], heard["/planner/trajectory"], heard["/diagnostics"])
+
+
+class Listener(BagWriter):
+    """Keeps what is written, in the order of writing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.heard: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+
+    def write(self, topic: str, log_time_ns: int, message: Any) -> None:
+        self.heard[topic].append((log_time_ns, message))
+        super().write(topic, log_time_ns, message)
 
 
 def grey(value: int) -> np.ndarray:

@@ -6,15 +6,18 @@ All times are the bag's. What is declared stands in alpamayo_ros/safety/faults.p
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from spoil import CAMERA, ODOMETRY, Entry, Recording, Spoil, Told, grey, ms, planned, spoilt
 
+from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.diagnosis import Level
+from alpamayo_ros.odometry import stamp_ns
 from alpamayo_ros.safety.faults import BEHAVIOUR, Fault
 
 LENGTH_S = 5.4
@@ -214,26 +217,48 @@ def test_odometry_goes_elsewhere(
         assert np.count_nonzero(np.abs(np.diff(starts)) > 20.0) == 1
 
 
-@pytest.mark.parametrize(
-    ("fault", "stamps_by_ms", "logs_by_ms"),
-    [(F.CLOCK_BACK, -300, 0), (F.CLOCK_AHEAD, 5_000, 5_000)],
-    ids=["clock_back", "clock_ahead"],
-)
-def test_the_clock_jumps(
-    good: Recording, tmp_path: Path, fault: Fault, stamps_by_ms: int, logs_by_ms: int
-) -> None:
-    """Every stamp from then on is of another time."""
-    first_ns = good.at(FAULT_S)
+def test_the_clock_jumps_ahead(good: Recording, tmp_path: Path) -> None:
+    """By 5 s, with every stamp."""
+    first_ns, by_ns = good.at(FAULT_S), ms(5_000)
 
-    def shifted(entry: Entry) -> Iterable[Entry]:
-        moved = entry.stamped(entry.stamp_ns + ms(stamps_by_ms))
-        return (Entry(moved.topic, moved.log_ns + ms(logs_by_ms), moved.message),)
+    def later(entry: Entry) -> Iterable[Entry]:
+        moved = entry.stamped(entry.stamp_ns + by_ns)
+        return (Entry(moved.topic, moved.log_ns + by_ns, moved.message),)
 
-    # The bag's time goes on, so that what was set back stays 300 ms late: deadlines allow for it.
-    entries = spoilt(good, set(good.types), first_ns, 2**62, shifted)
-    told = planned(good, entries, tmp_path, tick_deadline_ms=500.0)
-    jump_ns = first_ns + ms(logs_by_ms)
-    check(good, told, fault, jump_ns, jump_ns)
+    told = planned(good, spoilt(good, set(good.types), first_ns, 2**62, later), tmp_path)
+    check(good, told, F.CLOCK_AHEAD, first_ns + by_ns, first_ns + by_ns)
+
+
+def test_the_clock_is_set_back(good: Recording, tmp_path: Path) -> None:
+    """By 2 s, with every stamp. A bag goes by its time, so that its reader sets the clock back."""
+    first_ns, by_ns = good.at(FAULT_S), ms(2_000)
+
+    class SetBack(BagReader):
+        def messages(self, *args: Any, **options: Any) -> Iterator[tuple[str, int, Any]]:
+            for topic, log_ns, message in super().messages(*args, **options):
+                back = stamp_ns(message.header.stamp) < log_ns - ms(1_000)
+                yield topic, log_ns - by_ns * back, message
+
+    def earlier(entry: Entry) -> Iterable[Entry]:
+        return (entry.stamped(entry.stamp_ns - by_ns),)
+
+    entries = spoilt(good, set(good.types), first_ns, 2**62, earlier)
+    told = planned(good, entries, tmp_path, reader=SetBack)
+    declared = BEHAVIOUR[F.CLOCK_BACK]
+    jump = next(k for k, (_, s) in enumerate(told.statuses) if s.reason == declared.says)
+    noticed_ns = told.statuses[jump][0]
+    assert noticed_ns - (first_ns - by_ns) <= ms(declared.within_ms or 0)
+    # What was published since: of the new time alone, stops first and then plans.
+    since = next(k for k, (at, _) in enumerate(told.trajectories[1:], 1)
+                 if at < told.trajectories[k - 1][0])  # fmt: skip
+    after = [t for _, t in told.trajectories[since:]]
+    assert all(stamp_ns(t.header.stamp) < first_ns + ms(1_000) for t in after)
+    sources = [t.source for t in after]
+    plans = sources.index("planner")
+    assert plans >= 10 and set(sources[:plans]) == {"fallback"}
+    assert set(sources[plans:]) == {"planner"} and len(sources[plans:]) >= 3
+    times = [noticed_ns, *(at for at, _ in told.trajectories[since:])]
+    assert max(np.diff(times)) <= GAP_NS
 
 
 def test_stamps_from_the_future(good: Recording, tmp_path: Path) -> None:
