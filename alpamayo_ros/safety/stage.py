@@ -9,15 +9,14 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from alpamayo_ros import geometry
 from alpamayo_ros.safety import choice
 from alpamayo_ros.safety.checks import Situation, check
 from alpamayo_ros.safety.fallback import Fallback, PathPoints
 from alpamayo_ros.safety.limits import Vehicle
+from alpamayo_ros.safety.pull_away import PullAway
 from alpamayo_ros.safety.repair import repair
-from alpamayo_ros.safety.track import POINT_TIMES_S, Track, track_of
+from alpamayo_ros.safety.track import Track, track_of
 from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation, ViolationName
 from alpamayo_ros.types import (
     NS_PER_MS,
@@ -32,7 +31,6 @@ from alpamayo_ros.types import (
 PERIOD_NS = 100 * NS_PER_MS
 # The newest pose is where the vehicle is; one older than this is carried on along what was planned.
 POSE_AGE_NS = 200 * NS_PER_MS
-TURN_S = 0.05  # over which a track's yaw rate is taken
 # The plan before is still under way: the tick that these refuse says nothing about it.
 HARMLESS = frozenset({RejectionReason.PLANNER_BUSY, RejectionReason.RECOVERING})
 # A start takes so long until the history is full. Until then nothing of ours is being driven.
@@ -90,9 +88,10 @@ class SafetyStage:
 
     def __init__(self, settings: SafetySettings, model: str) -> None:
         self._settings, self._model = settings, model
-        self._fallback = Fallback(settings.vehicle)
+        self._fallback, self._pull_away = Fallback(settings.vehicle), PullAway()
         self.verdict = SafetyVerdict(True)  # the last one
         self.reason = ""  # why the fallback is under way; empty while it is not
+        self.engaged = True  # False while somebody else drives
         self._counts: Counter[str] = Counter()
         self.start(0)
 
@@ -108,8 +107,19 @@ class SafetyStage:
     def _forget(self) -> None:
         """What lies in the odometry frame or in time is of no use after a jump."""
         self._fallback.forget()
+        self._pull_away.forget()
         self._previous: Track | None = None  # the last plan that was good but for continuity
         self._emitted: Track | None = None  # the last one that went out, whoever made it
+
+    def engage(self, engaged: bool) -> None:
+        """Somebody else drives from now on, or does so no longer.
+
+        Meanwhile plans are judged and sent as ever, but what was planned is not what was driven:
+        no plan has to go on from the one before, and a stop begins with no acceleration of ours.
+        """
+        if engaged != self.engaged:
+            self._forget()
+        self.engaged = engaged
 
     # ---- what comes in -----------------------------------------------------------------------
 
@@ -136,6 +146,8 @@ class SafetyStage:
         )
         try:
             chosen, verdict = self._choose(plan, situation)
+            if settings.enforce and verdict.ok:
+                chosen, verdict = self._without_hesitation(chosen, verdict, situation)
         except Exception as error:  # whatever a model hands over, the vehicle gets a plan
             rejection = Rejection(
                 RejectionReason.PLANNER_FAILED,
@@ -150,7 +162,7 @@ class SafetyStage:
         jumps = [v for v in verdict.violations if v.name.value.startswith("jump_")]
         if verdict.ok or len(jumps) == len(verdict.violations):
             # A lasting change of mind costs one tick; plans that jump to and fro never pass.
-            self._previous = track
+            self._previous = track if self.engaged else None
         self.verdict = verdict
         if not settings.enforce and not verdict.ok:
             self.verdict = verdict = replace(verdict, action=ACTION.OBSERVED)
@@ -199,7 +211,8 @@ class SafetyStage:
         planned = self._emitted.acceleration_before(start.stamp_ns) if self._emitted else 0.0
         plan, path = self._fallback.plan(start, planned, self.reason, self._model)
         odometry_from_rig = geometry.pose_from_quaternion(start.position_m, start.quaternion_xyzw)
-        self._emitted = track_of(plan, odometry_from_rig, start.frame_id)
+        track = track_of(plan, odometry_from_rig, start.frame_id)
+        self._emitted = track if self.engaged else None
         self._counts["fallback_plans"] += 1
         shown = path if self._settings.fallback_on_path else None
         return FallbackPlan(plan, odometry_from_rig, start.frame_id, self.reason, shown)
@@ -228,6 +241,14 @@ class SafetyStage:
             if first is None and not options:
                 options = [plan]
 
+    def _without_hesitation(
+        self, plan: Plan, verdict: SafetyVerdict, situation: Situation
+    ) -> tuple[Plan, SafetyVerdict]:
+        going, wait = self._pull_away.hold_to_it(plan, situation.speed_mps)
+        if wait is None or check(going, self._settings.vehicle.limits, situation):
+            return plan, verdict
+        return going, SafetyVerdict(True, (*verdict.violations, wait), ACTION.REPAIRED)
+
     def _try(self, plan: Plan, situation: Situation) -> tuple[Plan, SafetyVerdict]:
         limits = self._settings.vehicle.limits
         violations = check(plan, limits, situation)
@@ -241,7 +262,7 @@ class SafetyStage:
     def _release(self, track: Track, now_ns: int, is_good: bool) -> None:
         self.reason, self._good_ticks, self._has_planned = "", 0, True
         self._newest_t0_ns, self._released_ns = track.t0_ns, now_ns
-        self._emitted = track
+        self._emitted = track if self.engaged else None
         if is_good:
             self._fallback.good(track)
 
@@ -275,24 +296,7 @@ class SafetyStage:
             return pose
         if emitted is None or (pose is not None and emitted.frame_id != pose.frame_id):
             return None
-        return self._along(emitted, now_ns)
-
-    def _along(self, track: Track, now_ns: int) -> EgoPose | None:
-        """The vehicle at a time on what it was last told to drive."""
-        since_s = track.since_s(now_ns)
-        if since_s < 0.0:
-            return None
-        at = [np.interp(since_s, POINT_TIMES_S, track.xyz_in_odometry[:, k]) for k in range(3)]
-        soon_s = since_s + TURN_S
-        yaw, then = np.interp((since_s, soon_s), POINT_TIMES_S, track.yaw_in_odometry).tolist()
-        return EgoPose(
-            now_ns,
-            np.array(at),
-            np.array([0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]),
-            float(np.interp(since_s, POINT_TIMES_S, track.speeds_mps)),
-            (then - yaw) / TURN_S,
-            track.frame_id,
-        )
+        return emitted.pose_at(now_ns)
 
 
 def _unsafe(violations: tuple[Violation, ...], due_ns: int) -> Rejection:

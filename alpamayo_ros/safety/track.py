@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
-from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, WAYPOINT_STEP_S, Plan, Pose3
+from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, WAYPOINT_STEP_S, EgoPose, Plan, Pose3
 
 Array = NDArray[np.float64]
+TURN_S = 0.05  # over which a yaw rate is taken
 POINT_TIMES_S = np.arange(N_WAYPOINTS + 1) * WAYPOINT_STEP_S
 
 
@@ -28,6 +30,23 @@ class Track:
     def since_s(self, stamp_ns: int) -> float:
         """Seconds from t0 to a stamp."""
         return (stamp_ns - self.t0_ns) / NS_PER_S
+
+    def pose_at(self, stamp_ns: int) -> EgoPose | None:
+        """The vehicle there, where it drives as planned; None before the start."""
+        since_s = self.since_s(stamp_ns)
+        if since_s < 0.0:
+            return None
+        at = [np.interp(since_s, POINT_TIMES_S, self.xyz_in_odometry[:, k]) for k in range(3)]
+        soon_s = since_s + TURN_S
+        yaw, then = np.interp((since_s, soon_s), POINT_TIMES_S, self.yaw_in_odometry).tolist()
+        return EgoPose(
+            stamp_ns,
+            np.array(at),
+            np.array([0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)]),
+            float(np.interp(since_s, POINT_TIMES_S, self.speeds_mps)),
+            (then - yaw) / TURN_S,
+            self.frame_id,
+        )
 
     def acceleration_before(self, stamp_ns: int) -> float:
         """What was planned for the step before the one that a stamp lies in; 0 after the end."""

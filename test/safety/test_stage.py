@@ -239,3 +239,76 @@ def test_starts_elsewhere() -> None:
     """A plan of another place."""
     ruling = judge_plan(stage(), moved(plan_of(actions()), (3.0, 0.0, 0.0)))
     assert "start_position" in str(ruling.verdict)
+
+
+# ---- pulling away ----------------------------------------------------------------------------
+
+
+def starting(lead: int, t0_ns: int) -> Plan:
+    """A standing vehicle's plan that begins to move after `lead` steps."""
+    action = actions()
+    action[lead : lead + 30, 0] = 1.5
+    return plan_of(action, 0.0, t0_ns)
+
+
+def standing(subject: SafetyStage, plan: Plan) -> Ruling:
+    """Judged where the vehicle stands."""
+    return subject.judge(plan, STILL, plan.t0_ns, plan.t0_ns + ms(60))
+
+
+STILL = Ego(0.0, geometry.identity_pose(), "odom")
+
+
+def test_about_to_go_for_ever_goes() -> None:
+    """For a second the plan starts 0.4 s later each time; then it starts now, and is flagged."""
+    subject = stage()
+    rulings = [standing(subject, starting(4, T0_NS + ms(100 * k))) for k in range(13)]
+    assert {str(r.verdict.action) for r in rulings[:10]} == {"accepted"}
+    for ruling in rulings[10:]:
+        assert str(ruling.verdict.action) == "repaired"
+        assert [v.name.value for v in ruling.verdict.violations] == ["hesitates"]
+        assert ruling.plan is not None and ruling.plan.action[0, 0] == 1.5
+        assert ruling.plan.speeds_mps[-1] == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize("lead", (0, 12, 64))
+def test_a_wait_is_the_models_decision(lead: int) -> None:
+    """What goes at once, waits for more than a moment, or does not go, stays as it is."""
+    subject = stage()
+    for k in range(30):
+        made = starting(lead, T0_NS + ms(100 * k))
+        ruling = standing(subject, made)
+        assert ruling.plan is made and str(ruling.verdict.action) == "accepted"
+
+
+# ---- somebody else drives --------------------------------------------------------------------
+
+
+def test_while_manual_plans_need_not_go_on_from_each_other() -> None:
+    """The vehicle is steered elsewhere: plans that follow it are no jumps, before and after."""
+    subject = stage()
+    judge(subject, T0_NS)
+    subject.engage(False)
+    for k in range(1, 10):
+        aside = geometry.pose_from_quaternion([0.8 * k, 0.8 * k, 0.0], [0.0, 0.0, 0.0, 1.0])
+        t0_ns = T0_NS + ms(100 * k)
+        if k == 8:
+            subject.engage(True)
+        plan = plan_of(actions(), 10.0, t0_ns)
+        ruling = subject.judge(plan, Ego(10.0, aside, "odom"), t0_ns, t0_ns + ms(60))
+        if k <= 8:
+            assert ruling.plan is plan, ruling.verdict
+        else:  # engaged again, what leaps aside does not go out
+            assert "jump_sideways" in str(ruling.verdict)
+
+
+def test_a_stop_after_manual_driving_begins_with_nothing_of_ours() -> None:
+    """Plans braked hard while somebody drove on: the stop starts as softly as any."""
+    subject = stage()
+    subject.engage(False)
+    braked = actions()
+    braked[:, 0] = np.concatenate((np.full(20, -4.0), np.zeros(44)))
+    judge(subject, T0_NS, braked)
+    subject.refuse(LOST, T0_NS + ms(100))
+    stop = subject.fallback(pose_at(T0_NS + ms(90)), T0_NS + ms(100))
+    assert stop is not None and stop.plan.action[0, 0] > -0.5
