@@ -123,6 +123,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         "black, overexposed and frozen pictures count as lost; false for pictures that may be so",
     ),
     Parameter(
+        "camera_info",
+        "refuse",
+        "CameraInfo and mountings that are not as the model was trained: refuse to configure, flag "
+        "in /diagnostics, or ignore",
+        choices=("refuse", "flag", "ignore"),
+    ),
+    Parameter(
         "safety",
         "enforce",
         "a plan that breaks a limit: enforce (repaired, or the vehicle is stopped) or observe "

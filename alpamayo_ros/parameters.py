@@ -63,6 +63,7 @@ class PlannerSettings:
     pipeline: PipelineSettings
     safety: SafetySettings
     camera_loss: str  # stop, continue
+    camera_info: str  # refuse, flag, ignore
     required_cameras: tuple[str, ...]
     image_checks: bool
 
@@ -215,6 +216,7 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
         ),
         safety=_safety(v),
         camera_loss=v["camera_loss"],
+        camera_info=v["camera_info"],
         required_cameras=tuple(v["required_cameras"]),
         image_checks=v["image_checks"],
     )

@@ -13,6 +13,7 @@ from alpamayo_ros.errors import BagError
 from alpamayo_ros.feed import Reader, check_compressed, compressed_to_rgb, image_to_rgb
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
+from alpamayo_ros.rig_check import info_topic
 from alpamayo_ros.types import CAMERA_NAMES
 from alpamayo_ros.viz.projection import DISTORTION_MODELS, CameraModel
 
@@ -86,12 +87,6 @@ def first_child_frame(bag: BagReader, settings: PlannerSettings) -> str:
     for _, _, message in bag.messages([settings.odometry_topic]):
         return str(message.child_frame_id)
     return ""
-
-
-def info_topic(image_topic: str) -> str:
-    """Where image_transport publishes the CameraInfo of an image topic."""
-    base = image_topic.removesuffix("/compressed")
-    return base.rsplit("/", 1)[0] + "/camera_info"
 
 
 def calibration_topics(bag: BagReader, settings: PlannerSettings) -> Mapping[str, str]:

@@ -45,6 +45,7 @@ class PlannerOutputs:
         self._trace = publisher(ReasoningTrace, "~/reasoning_trace", qos)
         self._status = publisher(PlannerStatus, "~/status", qos)
         self._markers = publisher(MarkerArray, "~/markers", qos)
+        self.sent_steady_s = float("-inf")  # when the last trajectory went out
         self.sequence = 0  # of trajectories, whoever made them
 
     def publish_plan(
@@ -96,6 +97,7 @@ class PlannerOutputs:
 
     def _describe(self, plan: Plan, frame: PathFrame, path: Any, reason: str = "") -> None:
         """What goes with a path."""
+        self.sent_steady_s = time.monotonic()
         self._trajectory.publish(messages.trajectory(make, plan, frame, self.sequence, reason))
         self._candidates.publish(messages.candidates(make, plan, frame))
         self._reasoning.publish(messages.reasoning(make, plan))

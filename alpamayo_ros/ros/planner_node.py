@@ -31,10 +31,13 @@ from alpamayo_ros.ros.lifecycle import SafeLifecycleNode
 from alpamayo_ros.ros.planning import Planning
 from alpamayo_ros.ros.process import run_node
 from alpamayo_ros.ros.questions import QuestionService
+from alpamayo_ros.ros.vehicle import AvailabilityOutput, EngagedInput
+from alpamayo_ros.safety.availability import unavailable as unavailable_while
 from alpamayo_ros.worker import InferenceWorker
 
 DEADLINE_CHECK_S = 0.02  # how late a missed deadline may be noticed
 DIAGNOSTICS_PERIOD_S = 1.0
+HEARTBEAT_S = 0.1
 CHANGE_CHECKS = 5  # every so many checks a changed level is looked for: that costs more
 
 
@@ -58,11 +61,19 @@ class PlannerNode(SafeLifecycleNode):
         self._plan_ready = self.create_guard_condition(
             guarded(self, self._publish_outcomes), callback_group=self._group
         )
+        self._engaged = EngagedInput(self, self._on_engaged, self._group)
+        self._availability = AvailabilityOutput(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = Diagnostics(self)
         self.create_timer(
             DIAGNOSTICS_PERIOD_S,
             guarded(self, self._publish_diagnostics),
+            callback_group=self._group,
+            clock=steady,
+        )
+        self.create_timer(
+            HEARTBEAT_S,
+            guarded(self, self._publish_availability),
             callback_group=self._group,
             clock=steady,
         )
@@ -103,6 +114,7 @@ class PlannerNode(SafeLifecycleNode):
         backend.warm_up(cameras)
         self._planning = Planning(self, settings, backend, self._group)
         self._planning.open(self._plan_ready.trigger)
+        self._planning.engage(self._engaged.engaged)
         self._in_force = values
         self.get_logger().info(
             f"configured in {time.monotonic() - started:.1f} s: "
@@ -161,6 +173,19 @@ class PlannerNode(SafeLifecycleNode):
         manifest = planning.backend.manifest
         told = unavailable(manifest, self.state_label)
         return AskResult(None, told) if told else planning.ask(question), manifest.name
+
+    def _on_engaged(self, engaged: bool) -> None:
+        planning = self._planning
+        if planning is not None:
+            planning.engage(engaged)
+
+    def _publish_availability(self) -> None:
+        planning = self._planning
+        if planning is not None and self.state_id == State.PRIMARY_STATE_ACTIVE:
+            now = planning.availability()
+        else:
+            now = unavailable_while(self.state_label, self.last_error or "")
+        self._availability.publish(now, self._engaged.engaged)
 
     def _publish_diagnostics(self, only_if_changed: bool = False) -> None:
         planning, values = self._planning, self.parameters.values()

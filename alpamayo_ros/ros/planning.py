@@ -23,6 +23,7 @@ from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.inputs import PlannerInputs
 from alpamayo_ros.ros.outputs import PlannerOutputs
 from alpamayo_ros.ros.safety import PlannerSafety
+from alpamayo_ros.safety.availability import Availability, availability
 from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.status_messages import StatusContext
@@ -70,12 +71,15 @@ class Planning:
             self._now_ns,
             self._group,
             guarded(node, self._on_tick),
+            self.backend.manifest,
             self.backend.resize,
         )
         self._worker = InferenceWorker(
             self.backend, self._on_outcome, node.get_logger().error, self._policy
         )
         self._inputs.await_odometry_frame(settings.configure_odometry_wait_s)
+        refuses = settings.camera_info == "refuse"
+        self._inputs.check_cameras(settings.configure_odometry_wait_s, refuses)
 
     def start(self) -> None:
         """Start ticking."""
@@ -83,6 +87,8 @@ class Planning:
         self._safety.stage.start(self._now_ns())
         self._forget_plans_in_the_making("the planner was activated anew; ask again")
         self._record.start()
+        assert self._outputs is not None
+        self._outputs.sent_steady_s = float("-inf")
         self._active = True
         self._pipeline.start(self._now_ns())
 
@@ -107,6 +113,11 @@ class Planning:
             self.backend.close()
             return None
         return None if self._worker.close() else self._worker
+
+    def engage(self, engaged: bool) -> None:
+        """Whether our plans are being driven."""
+        if self._safety is not None:
+            self._safety.stage.engage(engaged)
 
     # ---- ticks -------------------------------------------------------------------------------
 
@@ -206,6 +217,15 @@ class Planning:
         assert self._worker is not None
         return self._worker.ask(question, self._settings.ask_timeout_s)
 
+    def availability(self) -> Availability:
+        """While active: for ~/availability."""
+        assert self._safety is not None and self._outputs is not None
+        silent_s = time.monotonic() - self._outputs.sent_steady_s
+        stage = self._safety.stage
+        stopping_for = stage.reason if stage.enforces else ""
+        missing = tuple(lost.source for lost in self._record.left_out)
+        return availability(silent_s, stopping_for, missing)
+
     def entries(self) -> list[Entry]:
         """For /diagnostics."""
         inputs, safety, entries = self._inputs, self._safety, []
@@ -219,6 +239,8 @@ class Planning:
             entries.append(
                 diagnosis.navigation(inputs.navigation.state(), manifest.takes_navigation)
             )
+            calibration = inputs.camera_infos.entry()
+            entries.extend([calibration] if calibration is not None else [])
             entries.extend(map(diagnosis.source, inputs.reports(self._now_ns())))
         return entries
 

@@ -1,8 +1,8 @@
 """A standing vehicle whose plans keep saying "in a moment" gets the plan without that moment.
 
-Every plan of a standing vehicle starts at zero speed. A model that starts half a second later, or so
-gently that a tick later nothing has moved, would stand for ever, each plan taking the place of the
-one before. A longer wait is the model's decision and stays one.
+Every plan of a standing vehicle starts at zero speed. A model that starts half a second later, or
+so gently that a tick later nothing has moved, would stand for ever, each plan taking the place of
+the one before. A longer wait is the model's decision and stays one.
 """
 
 from __future__ import annotations

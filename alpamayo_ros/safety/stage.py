@@ -129,6 +129,11 @@ class SafetyStage:
         self._counts[f"plans_{ruling.verdict.action}"] += 1
         return ruling
 
+    @property
+    def enforces(self) -> bool:
+        """Whether it stops the vehicle, rather than say that it would."""
+        return self._settings.enforce
+
     def counts(self) -> dict[str, int]:
         """What became of plans so far, and how many stops were made."""
         return {"fallback_plans": 0, **self._counts}
