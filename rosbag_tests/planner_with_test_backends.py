@@ -32,6 +32,9 @@ class _TestBackend(KinematicBackend):
 
     def plan(self, sample: PlannerSample) -> Plan:
         time.sleep(float(self.manifest.options.get("plan_s", 0.0)))
+        hangs = str(self.manifest.options.get("hangs_while_file", ""))
+        while hangs and os.path.exists(hangs):
+            time.sleep(0.02)
         plan = super().plan(sample)
         bend = self.manifest.options.get("bend_1pm")
         if bend is not None:

@@ -88,7 +88,9 @@ def _small(message: Any) -> Any:
 Spoil = Callable[[Entry], Iterable[Entry]]
 
 
-def spoilt(recording: Recording, topics: set[str], first_ns: int, last_ns: int, spoil: Spoil) -> list[Entry]:  # fmt: skip
+def spoilt(
+    recording: Recording, topics: set[str], first_ns: int, last_ns: int, spoil: Spoil
+) -> list[Entry]:
     """The recording with what `spoil` makes of these topics' messages stamped in [first, last)."""
     made: list[Entry] = []
     for entry in recording.entries:

@@ -94,9 +94,9 @@ def test_cameras_of_different_sizes(bench: Bench, raw: bool) -> None:
         count += 1
         height, width = sizes.get(camera, (80 + 16 * (count % 3), 144))
         if not raw:
-            image.data = jpeg(height, width)
+            image.data = jpeg(height, width, count % 5)
             return image
-        other = raw_image(height, width)
+        other = raw_image(height, width, count % 5)
         return other
 
     drive.mutate = resized

@@ -1,4 +1,4 @@
-"""Models that fail, and cameras that a model can do without: one good recording, declared behaviour.
+"""Models that fail, and cameras that a model can do without, on one good recording.
 
 All times are the bag's.
 """
