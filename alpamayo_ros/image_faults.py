@@ -23,71 +23,79 @@ FROZEN_FRAMES = 3  # identical ones; two may be a driver's hiccup
 MOVED_M = 0.2  # by the rig between the first and the last of them: no picture stays the same
 
 
-def without_faulty(
-    selection: Selection, policy: CameraPolicy
-) -> tuple[Selection, UnreadableFrame | None] | Rejection:
-    """The selection without the cameras that show nothing, where the policy spares them.
+class CameraJudge:
+    """Of one planner; remembers which cameras froze. One thread at a time."""
 
-    The unreadable frame, if there is one, is for the pipeline to discard.
-    """
-    moved_m = float(
-        np.linalg.norm(
-            selection.history.positions_m[-1] - selection.history.positions_m[-FROZEN_FRAMES]
+    def __init__(self, policy: CameraPolicy) -> None:
+        self._policy = policy
+        self._frozen: set[str] = set()
+
+    def without_faulty(
+        self, selection: Selection
+    ) -> tuple[Selection, UnreadableFrame | None] | Rejection:
+        """The selection without the cameras that show nothing, where the policy spares them.
+
+        The unreadable frame, if there is one, is for the pipeline to discard; where it costs the
+        plan, it is raised.
+        """
+        positions = selection.history.positions_m
+        moved_m = float(np.linalg.norm(positions[-1] - positions[-FROZEN_FRAMES]))
+        kept: list[int] = []
+        lost: list[Rejection] = []
+        unreadable: UnreadableFrame | None = None
+        for row, slots in enumerate(selection.slots):
+            try:
+                fault = self._fault(slots, moved_m, selection.due_ns)
+            except UnreadableFrame as error:
+                unreadable = unreadable or error
+                fault = error.rejection(selection.due_ns)
+            if fault is None:
+                kept.append(row)
+            else:
+                lost.append(fault)
+        names = [CAMERA_NAMES[selection.camera_indices[row]] for row in kept]
+        for fault in lost:
+            if not self._policy.spares(fault.source, names):
+                if unreadable is not None:
+                    raise unreadable
+                return fault
+        if not lost:
+            return selection, None
+        reduced = replace(
+            selection,
+            slots=tuple(selection.slots[row] for row in kept),
+            camera_indices=tuple(selection.camera_indices[row] for row in kept),
+            left_out=(*selection.left_out, *lost),
         )
-    )
-    kept: list[int] = []
-    lost: list[Rejection] = []
-    unreadable: UnreadableFrame | None = None
-    for row, slots in enumerate(selection.slots):
-        fault, damaged = _fault(slots, moved_m, policy.judge_pixels, selection.due_ns)
-        unreadable = unreadable or damaged
-        if fault is None:
-            kept.append(row)
-        else:
-            lost.append(fault)
-    names = [CAMERA_NAMES[selection.camera_indices[row]] for row in kept]
-    for fault in lost:
-        if not policy.spares(fault.source, names):
-            if unreadable is not None:
-                raise unreadable
-            return fault
-    if not lost:
-        return selection, None
-    reduced = replace(
-        selection,
-        slots=tuple(selection.slots[row] for row in kept),
-        camera_indices=tuple(selection.camera_indices[row] for row in kept),
-        left_out=(*selection.left_out, *lost),
-    )
-    return reduced, unreadable
+        return reduced, unreadable
 
-
-def _fault(
-    slots: Sequence[FrameSlot], moved_m: float, judge: bool, due_ns: int
-) -> tuple[Rejection | None, UnreadableFrame | None]:
-    """What is wrong with one camera's frames."""
-    camera = slots[-1].camera
-    images = []
-    for slot in slots:
-        try:
-            images.append(slot.image.get())
-        except ImageError as error:
-            reason = RejectionReason.IMAGE_UNREADABLE
-            rejection = Rejection(reason, camera, due_ns=due_ns, detail=str(error))
-            return rejection, UnreadableFrame(slot, str(error))
-    if not judge:
-        return None, None
-    for image in images:
-        what = blankness(image)
-        if what:
-            detail = f"{what}; is the lens covered, the exposure stuck?"
-            reason = RejectionReason.IMAGE_BLANK
-            return Rejection(reason, camera, due_ns=due_ns, detail=detail), None
-    if moved_m > MOVED_M and is_frozen(images[-FROZEN_FRAMES:]):
+    def _fault(self, slots: Sequence[FrameSlot], moved_m: float, due_ns: int) -> Rejection | None:
+        """What is wrong with one camera's frames. Raises UnreadableFrame."""
+        camera, images = slots[-1].camera, []
+        for slot in slots:
+            try:
+                images.append(slot.image.get())
+            except ImageError as error:
+                raise UnreadableFrame(slot, str(error)) from error
+        if not self._policy.judge_pixels:
+            return None
+        for image in images:
+            what = blankness(image)
+            if what:
+                detail = f"{what}; is the lens covered, the exposure stuck?"
+                reason = RejectionReason.IMAGE_BLANK
+                return Rejection(reason, camera, due_ns=due_ns, detail=detail)
+        if not is_frozen(images[-FROZEN_FRAMES:]):
+            self._frozen.discard(camera)
+            return None
+        # Once frozen it stays so until its picture changes: else the vehicle, nearly stopped for
+        # it, would pull away again.
+        if moved_m <= MOVED_M and camera not in self._frozen:
+            return None
+        self._frozen.add(camera)
         detail = "the same picture again and again while the vehicle moves; restart its driver"
         reason = RejectionReason.CAMERA_FROZEN
-        return Rejection(reason, camera, moved_m, MOVED_M, "m", due_ns, detail), None
-    return None, None
+        return Rejection(reason, camera, moved_m, MOVED_M, "m", due_ns, detail)
 
 
 def blankness(image: Image) -> str:

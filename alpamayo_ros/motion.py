@@ -25,6 +25,8 @@ ACCELERATION_SPAN_NS = 500 * NS_PER_MS
 # Poses against speeds: shorter, and a GNSS receiver's noise of 0.1 m would be a speed; longer, and
 # a pose that stopped moving would be noticed late.
 SPEED_SPAN_NS = 300 * NS_PER_MS
+# Times the tolerance: at this speed a pose that stands still would be out of it.
+BELIEVED = 1.5
 SPEED_SHARE = 0.2  # of the speed, on top of the tolerance: tyres wear and slip
 
 # Neighbouring poses further apart than any vehicle drives: a relocalisation, or a reset.
@@ -74,7 +76,7 @@ def motion_at(
         gap_ms, limit_ms = worst_gap / NS_PER_MS, limits.odometry_gap_ns / NS_PER_MS
         detail = "between neighbouring poses"
         return Rejection(reject.ODOMETRY_GAP, "odometry", gap_ms, limit_ms, "ms", due_ns, detail)
-    wrong = _check_speed(poses.between(t0_ns - SPEED_SPAN_NS, t0_ns), limits, due_ns)
+    wrong = check_speed(poses.between(t0_ns - SPEED_SPAN_NS, t0_ns), limits, due_ns)
     if wrong is not None:
         return wrong
     around = poses.around(t0_ns, t0_ns)
@@ -82,7 +84,9 @@ def motion_at(
     return Motion(history, speed, _acceleration(poses, t0_ns), yaw_rate, around[-1].frame_id)
 
 
-def _check_speed(recent: Sequence[EgoPose], limits: MotionLimits, due_ns: int) -> Rejection | None:
+def check_speed(
+    recent: Sequence[EgoPose], limits: MotionLimits, due_ns: int = 0
+) -> Rejection | None:
     """The way between the first and the last pose against the speeds that odometry claims."""
     if len(recent) < 2:
         return None

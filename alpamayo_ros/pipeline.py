@@ -17,7 +17,7 @@ from alpamayo_ros.buffers import FrameBuffer, FrameSlot, PoseBuffer
 from alpamayo_ros.cameras import CameraPolicy, all_of
 from alpamayo_ros.laggards import Arrivals, check_against_clock, name_laggard, out_of_order
 from alpamayo_ros.lost_cameras import LostCameras
-from alpamayo_ros.motion import HISTORY_SPAN_NS, is_elsewhere
+from alpamayo_ros.motion import BELIEVED, HISTORY_SPAN_NS, is_elsewhere
 from alpamayo_ros.sampling import FRAME_SPAN_NS, SamplingLimits, Selection, select
 from alpamayo_ros.schedule import TICK_NS, TickSchedule
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, EgoPose, Rejection, RejectionReason
@@ -29,6 +29,11 @@ BACKWARD_JUMP_NS = 200 * NS_PER_MS
 FORWARD_JUMP_NS = 2 * NS_PER_S
 # "now" is read before the lock is held, so that threads may hand it in slightly out of order.
 NOW_BACKWARD_NS = 1 * NS_PER_S
+
+STUCK = (
+    "(unchanged since the vehicle stands; when it is right, drive on by hand, or deactivate and "
+    "activate the planner)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ class Pipeline:
         self._schedule = TickSchedule()
         self._arrivals = Arrivals()
         self._refused: dict[int, Rejection] = {}  # candidates for t0 that proved invalid
+        self._doubt: Rejection | None = None  # what odometry contradicted itself in
         self._newest_now_ns = 0
         self._ready: deque[Tick] = deque()
         self._lock = threading.RLock()
@@ -116,6 +122,7 @@ class Pipeline:
             self._ready.clear()
             self._refused.clear()
             self._lost.clear()
+            self._doubt = None
             self._schedule.start(now_ns)
             watermark = self._watermark_ns()
             if watermark is not None:
@@ -223,11 +230,25 @@ class Pipeline:
                 RejectionReason.ODOMETRY_MISSING, "odometry", detail="has not reached t0 yet"
             )
         outcome = select(self._lost.present(), self.poses, t0_ns, self.settings.limits, due_ns)
+        outcome = self._doubted(outcome)
         if isinstance(outcome, Rejection):
             if reached:
                 self._refused[t0_ns] = outcome
             return outcome
         return replace(outcome, left_out=self._lost.why)
+
+    def _doubted(self, outcome: Tick) -> Tick:
+        """Odometry that contradicted itself is believed again when the two have agreed in motion:
+        at a standstill a pose that is stuck agrees with anything."""
+        if isinstance(outcome, Rejection):
+            if outcome.reason == RejectionReason.ODOMETRY_INCONSISTENT:
+                self._doubt = outcome
+            return outcome
+        if abs(outcome.speed_mps) > BELIEVED * self.settings.limits.speed_tolerance_mps:
+            self._doubt = None
+        if self._doubt is None:
+            return outcome
+        return replace(self._doubt, due_ns=outcome.due_ns, detail=f"{self._doubt.detail} {STUCK}")
 
     def _awaits_odometry(self, t0_ns: int, due_ns: int, now_ns: int) -> bool:
         """Whether odometry may still come in time for t0; a t0 later than due is waited for later,

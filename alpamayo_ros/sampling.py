@@ -231,3 +231,9 @@ class UnreadableFrame(Exception):
         super().__init__(f"{slot.camera}: {reason}")
         self.slot = slot
         self.reason = reason
+
+    def rejection(self, due_ns: int) -> Rejection:
+        """For the tick that selected it."""
+        return Rejection(
+            RejectionReason.IMAGE_UNREADABLE, self.slot.camera, due_ns=due_ns, detail=self.reason
+        )

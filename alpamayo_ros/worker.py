@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from alpamayo_ros.backends.base import PlannerBackend, timed_plan
-from alpamayo_ros.cameras import CameraPolicy
-from alpamayo_ros.image_faults import without_faulty
+from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.model_text import TextRefused
 from alpamayo_ros.questions import BUSY, AskResult, Question, check_question
 from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
@@ -36,29 +35,22 @@ class Outcome:
     stage_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def run(
-    backend: PlannerBackend, selection: Selection, policy: CameraPolicy | None = None
-) -> Outcome:
+def run(backend: PlannerBackend, selection: Selection, judge: CameraJudge | None = None) -> Outcome:
     """Decode and plan one selection; whatever goes wrong becomes a rejection.
 
-    `policy` says which pictures count as lost, and what to do then; without it all that decode do.
+    `judge` says which cameras show nothing, and what to do then; without it all that decode do.
     """
     start = time.perf_counter()
     unreadable: UnreadableFrame | None = None
     try:
-        if policy is not None:
-            checked = without_faulty(selection, policy)
+        if judge is not None:
+            checked = judge.without_faulty(selection)
             if isinstance(checked, Rejection):
                 return Outcome(selection, rejection=checked)
             selection, unreadable = checked
         sample = materialise(selection)
     except UnreadableFrame as error:
-        rejection = Rejection(
-            RejectionReason.IMAGE_UNREADABLE,
-            error.slot.camera,
-            due_ns=selection.due_ns,
-            detail=error.reason,
-        )
+        rejection = error.rejection(selection.due_ns)
         return Outcome(selection, rejection=rejection, unreadable=error)
     except Exception as error:  # frames of different sizes; the thread must outlive it
         return Outcome(selection, rejection=_failed(selection, error))
@@ -99,9 +91,9 @@ class InferenceWorker:
         backend: PlannerBackend,
         on_done: Callable[[Outcome], None],
         on_fault: Callable[[str], None] = _to_stderr,
-        policy: CameraPolicy | None = None,
+        judge: CameraJudge | None = None,
     ) -> None:
-        self._backend, self._policy = backend, policy
+        self._backend, self._judge = backend, judge
         self._on_done, self._on_fault = on_done, on_fault
         self._waiting: Selection | None = None
         self._question: Question | None = None
@@ -196,7 +188,7 @@ class InferenceWorker:
                 self._plan(selection, epoch)
 
     def _plan(self, selection: Selection, epoch: int) -> None:
-        outcome = run(self._backend, selection, self._policy)
+        outcome = run(self._backend, selection, self._judge)
         with self._wake:
             if outcome.sample is not None and epoch == self._epoch:
                 self._newest = outcome.sample

@@ -253,9 +253,10 @@ class Bench:
 
     @property
     def planned_paths(self) -> list[PathMessage]:
-        """The paths that are the planner's: of the instants of its trajectories."""
-        instants = [(t.header.stamp.sec, t.header.stamp.nanosec) for t in self.planned]
-        return [p for p in self.paths if (p.header.stamp.sec, p.header.stamp.nanosec) in instants]
+        """The paths that are the planner's: those that its trajectories run along. A stop may start
+        at the same instant."""
+        starts = [(t.header.stamp, t.points[1].pose) for t in self.planned]
+        return [p for p in self.paths if (p.header.stamp, p.poses[0].pose) in starts]
 
     def diagnostic(self, name: str) -> Any:
         """The newest diagnostic status whose name ends so, or None."""

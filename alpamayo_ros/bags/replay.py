@@ -18,6 +18,7 @@ from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import fed, feed_for
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.feed import steady_ns
+from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.messages import PathFrame
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.planning_record import PlanningRecord
@@ -75,8 +76,9 @@ class Replay:
         self._planner = planner
         self.result = ReplayResult(read_context(bag, settings), warnings=list(bag.warnings))
         manifest = backend.manifest
-        self._policy = settings.camera_policy(manifest.cameras, manifest.name)
-        self._feed = feed_for(bag, settings, self.result.context, backend.resize, self._policy)
+        policy = settings.camera_policy(manifest.cameras, manifest.name)
+        self._judge = CameraJudge(policy)
+        self._feed = feed_for(bag, settings, self.result.context, backend.resize, policy)
         self._stage = SafetyStage(settings.safety, manifest.name)
         self._record = PlanningRecord()
         self._sequence = 0
@@ -117,7 +119,7 @@ class Replay:
     def _poll(self, now_ns: int) -> None:
         for tick in self._feed.poll(steady_ns(), now_ns):
             if isinstance(tick, Selection):
-                self._finish(run(self._backend, tick, self._policy), now_ns)
+                self._finish(run(self._backend, tick, self._judge), now_ns)
             else:
                 self._reject(tick, now_ns)
         self._stop_if_due(now_ns)

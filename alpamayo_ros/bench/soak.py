@@ -26,6 +26,7 @@ from alpamayo_ros.bench.soak_report import Report
 from alpamayo_ros.buffers import FrameSlot, LazyImage
 from alpamayo_ros.cameras import CameraPolicy, all_of
 from alpamayo_ros.feed import Feed
+from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.pipeline import Pipeline, PipelineSettings
@@ -79,10 +80,9 @@ class Soak:
         self._rng = np.random.default_rng(seed)
         self._schedule = Schedule(self._rng)
         self._model = SoakModel(load_manifest("kinematic"), self._rng)
-        self._policy = (
-            CameraPolicy(3, frozenset({"front_wide"})) if spare else all_of(DEFAULT_CAMERAS)
-        )
-        self._pipeline = Pipeline(PipelineSettings(cameras=DEFAULT_CAMERAS), self._policy)
+        policy = CameraPolicy(3, frozenset({"front_wide"})) if spare else all_of(DEFAULT_CAMERAS)
+        self._judge = CameraJudge(policy)
+        self._pipeline = Pipeline(PipelineSettings(cameras=DEFAULT_CAMERAS), policy)
         sources = {name: Source(name, name) for name in (*DEFAULT_CAMERAS, "odometry")}
         self._feed = Feed(self._pipeline, sources, RigOffset("base_link"), "crop", _decode_later)
         self._stage = SafetyStage(SafetySettings(load_vehicle(), enforce), "soak")
@@ -223,7 +223,7 @@ class Soak:
             self._refuse(Rejection(RejectionReason.PLANNER_BUSY, "planner", due_ns=tick.due_ns))
         else:
             slow_ms = self._rng.integers(200, 1_500) if "model_slow" in self._model.faults else 0
-            outcome = run(self._model, tick, self._policy)
+            outcome = run(self._model, tick, self._judge)
             done_ns = self._now_ns + int(slow_ms) * NS_PER_MS
             self._working = (done_ns, outcome, self._model.latest)
 

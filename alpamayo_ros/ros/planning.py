@@ -14,6 +14,7 @@ from rclpy.node import Node
 from alpamayo_ros import diagnosis
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.diagnosis import Entry
+from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.pipeline import Pipeline
@@ -75,7 +76,7 @@ class Planning:
             self.backend.resize,
         )
         self._worker = InferenceWorker(
-            self.backend, self._on_outcome, node.get_logger().error, self._policy
+            self.backend, self._on_outcome, node.get_logger().error, CameraJudge(self._policy)
         )
         self._inputs.await_odometry_frame(settings.configure_odometry_wait_s)
         refuses = settings.camera_info == "refuse"

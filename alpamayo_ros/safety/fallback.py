@@ -26,6 +26,7 @@ from alpamayo_ros.types import (
     Decisions,
     EgoPose,
     Plan,
+    Pose3,
     ReasoningSource,
 )
 
@@ -61,8 +62,13 @@ class Fallback:
         """A plan went out: its path is the way of the next stop, and any stop is over."""
         self._good, self._way = track, None
 
+    def relocate(self, new_from_old: Pose3, frame_id: str) -> None:
+        """Odometry goes on in another frame, the vehicle on its way."""
+        self._good = self._good.moved(new_from_old, frame_id) if self._good is not None else None
+        self._way = None
+
     def forget(self) -> None:
-        """Time or place jumped: no path from before is a way now."""
+        """No path from before is a way now."""
         self._good = self._way = None
 
     def plan(

@@ -16,7 +16,7 @@ from alpamayo_ros.safety.fallback import Fallback, PathPoints
 from alpamayo_ros.safety.limits import Vehicle
 from alpamayo_ros.safety.pull_away import PullAway
 from alpamayo_ros.safety.repair import repair
-from alpamayo_ros.safety.track import Track, track_of
+from alpamayo_ros.safety.track import Track, relocation, track_of
 from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation, ViolationName
 from alpamayo_ros.types import (
     NS_PER_MS,
@@ -108,6 +108,8 @@ class SafetyStage:
         """What lies in the odometry frame or in time is of no use after a jump."""
         self._fallback.forget()
         self._pull_away.forget()
+        self._pose: EgoPose | None = None  # the newest that was believed
+        self._has_leapt = self._is_doubted = False  # of odometry
         self._previous: Track | None = None  # the last plan that was good but for continuity
         self._emitted: Track | None = None  # the last one that went out, whoever made it
 
@@ -184,9 +186,11 @@ class SafetyStage:
     def refuse(self, rejection: Rejection, now_ns: int) -> None:
         """A tick came to nothing."""
         if rejection.reason == RejectionReason.ODOMETRY_JUMP:
-            self._forget()  # what was planned lies where the vehicle no longer is
+            self._has_leapt, self._previous = True, None
+        if rejection.reason == RejectionReason.ODOMETRY_INCONSISTENT:
+            self._is_doubted = True
         if rejection.reason == RejectionReason.CLOCK_JUMP:
-            self._forget()
+            self._previous = self._emitted = None  # the path stays where it is, if not when
             self._newest_t0_ns, self._next_ns, self._released_ns = 0, 0, now_ns
         warming_up = rejection.reason == RejectionReason.WARMING_UP and not self._has_planned
         if rejection.reason not in HARMLESS and not warming_up:
@@ -200,6 +204,7 @@ class SafetyStage:
         """
         if not now_ns:
             return None
+        self._note(pose)
         self._released_ns = self._released_ns or now_ns  # the clock started after the stage
         silent_ns = now_ns - self._released_ns
         limit_ns = self._settings.max_plan_age_ns if self._has_planned else WARM_UP_NS
@@ -266,6 +271,7 @@ class SafetyStage:
 
     def _release(self, track: Track, now_ns: int, is_good: bool) -> None:
         self.reason, self._good_ticks, self._has_planned = "", 0, True
+        self._is_doubted = False
         self._newest_t0_ns, self._released_ns = track.t0_ns, now_ns
         self._emitted = track if self.engaged else None
         if is_good:
@@ -292,11 +298,28 @@ class SafetyStage:
             f"the stop goes on until then, because of {self.reason}",
         )
 
+    def _note(self, pose: EgoPose | None) -> None:
+        """Follow odometry, into another frame too."""
+        if pose is None or pose is self._pose:
+            return
+        if self._has_leapt:
+            self._has_leapt = False
+            new_from_old = relocation(self._pose, pose) if self._pose is not None else None
+            if new_from_old is None:
+                self._forget()
+            else:
+                self._fallback.relocate(new_from_old, pose.frame_id)
+                if self._emitted is not None:
+                    self._emitted = self._emitted.moved(new_from_old, pose.frame_id)
+        self._pose = pose
+
     def _start_of_stop(self, pose: EgoPose | None, now_ns: int) -> EgoPose | None:
         """The newest pose, or where the vehicle should be by now if odometry fell silent.
 
         A pose of long ago, or of another clock, says nothing by itself."""
         emitted = self._emitted
+        if self._is_doubted and emitted is not None:
+            return emitted.pose_at(now_ns)
         if pose is not None and abs(now_ns - pose.stamp_ns) <= POSE_AGE_NS and _is_finite(pose):
             return pose
         if emitted is None or (pose is not None and emitted.frame_id != pose.frame_id):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, WAYPOINT_STEP_S, EgoPose, 
 
 Array = NDArray[np.float64]
 TURN_S = 0.05  # over which a yaw rate is taken
+RELOCATED_S, RELOCATED_MPS = 0.3, 2.0  # odometry's silence and change of speed at a leap
 POINT_TIMES_S = np.arange(N_WAYPOINTS + 1) * WAYPOINT_STEP_S
 
 
@@ -48,6 +49,15 @@ class Track:
             self.frame_id,
         )
 
+    def moved(self, new_from_old: Pose3, frame_id: str) -> Track:
+        """The same way seen from another odometry frame."""
+        return replace(
+            self,
+            frame_id=frame_id,
+            xyz_in_odometry=geometry.apply(new_from_old, self.xyz_in_odometry),
+            yaw_in_odometry=self.yaw_in_odometry + float(geometry.yaw_of(new_from_old.rotation)),
+        )
+
     def acceleration_before(self, stamp_ns: int) -> float:
         """What was planned for the step before the one that a stamp lies in; 0 after the end."""
         index = int(np.floor(self.since_s(stamp_ns) / WAYPOINT_STEP_S + 1e-6)) - 1
@@ -66,3 +76,20 @@ def track_of(plan: Plan, odometry_from_rig_t0: Pose3, frame_id: str) -> Track:
         plan.speeds_mps,
         np.append(plan.action[:, 0], plan.action[-1, 0]),
     )
+
+
+def relocation(before: EgoPose, after: EgoPose) -> Pose3 | None:
+    """New odometry frame from the old one, where odometry leapt and the vehicle drove on; None
+    where it did not: too long a silence, or another speed."""
+    dt_s = (after.stamp_ns - before.stamp_ns) / NS_PER_S
+    same_drive = abs(after.speed_mps - before.speed_mps) <= RELOCATED_MPS
+    if not (0.0 < dt_s <= RELOCATED_S and same_drive):
+        return None
+    turn, step_m = before.yaw_rate_rps * dt_s, before.speed_mps * dt_s
+    rotation = geometry.quaternion_to_rotation(before.quaternion_xyzw)
+    middle = rotation @ geometry.yaw_to_rotation(0.5 * turn)
+    there = Pose3(
+        before.position_m + step_m * middle[:, 0], rotation @ geometry.yaw_to_rotation(turn)
+    )
+    here = geometry.pose_from_quaternion(after.position_m, after.quaternion_xyzw)
+    return geometry.compose(here, geometry.invert(there))
