@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--jobs is {args.jobs}, wanted a number of processes, or 0 for all cores")
     campaign = Campaign(
         args.model,
-        _kinds(args.scenarios),
-        _seeds(args.seeds),
+        kinds_of(args.scenarios),
+        seeds_of(args.seeds),
         args.seconds,
         args.out,
         args.black_cameras,
@@ -114,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if args.check and not clean else 0
 
 
-def _kinds(text: str) -> tuple[str, ...]:
+def kinds_of(text: str) -> tuple[str, ...]:
+    """Scenarios by name or group. Raises UserError naming them."""
     from alpamayo_ros.world.campaign import KIND_GROUPS
     from alpamayo_ros.world.scenario import KINDS
 
@@ -127,7 +128,8 @@ def _kinds(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Seeds of "1-20" or "3,5". Raises UserError."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")

@@ -240,7 +240,7 @@ class FaultDrive:
             self._send(stop.plan, stop.odometry_from_rig_t0)
 
     def _notice(self) -> None:
-        if self._since_s is not None and self._noticed_s is None:
+        if self._since_s is not None and self._noticed_s is None and self.fault != "planner_dead":
             self._noticed_s = self.simulation.time_s
 
     # ---- the controller ----------------------------------------------------------------------
