@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros.buffers import FrameSlot
+from alpamayo_ros.buffers import FrameSlot, LazyImage
 from alpamayo_ros.cameras import CameraPolicy
 from alpamayo_ros.sampling import Selection, UnreadableFrame
 from alpamayo_ros.types import CAMERA_NAMES, ImageError, Rejection, RejectionReason
@@ -29,6 +30,8 @@ class CameraJudge:
     def __init__(self, policy: CameraPolicy) -> None:
         self._policy = policy
         self._frozen: set[str] = set()
+        # A frame is selected for up to four ticks, and looked at once.
+        self._blankness: WeakKeyDictionary[LazyImage, str] = WeakKeyDictionary()
 
     def without_faulty(
         self, selection: Selection
@@ -79,8 +82,10 @@ class CameraJudge:
                 raise UnreadableFrame(slot, str(error)) from error
         if not self._policy.judge_pixels:
             return None
-        for image in images:
-            what = blankness(image)
+        for slot, image in zip(slots, images):
+            what = self._blankness.get(slot.image)
+            if what is None:
+                what = self._blankness[slot.image] = blankness(image)
             if what:
                 detail = f"{what}; is the lens covered, the exposure stuck?"
                 reason = RejectionReason.IMAGE_BLANK

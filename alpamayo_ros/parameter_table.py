@@ -153,6 +153,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         100,
     ),
     Parameter(
+        "fallback_lock_ticks",
+        10,
+        "unsafe plans in a row after which the stop stays until the planner is activated anew, or "
+        "somebody else has driven (~/engaged); 0: never",
+        0,
+        1000,
+    ),
+    Parameter(
         "fallback_on_path",
         True,
         "~/path has the fallback too; false for consumers that drive it at a speed of their own",

@@ -104,6 +104,7 @@ def _safety(v: Mapping[str, Any]) -> SafetySettings:
         vehicle=load_vehicle(v["vehicle"], v["vehicle_profile"]),
         enforce=v["safety"] == "enforce",
         recovery_ticks=int(v["fallback_recovery_ticks"]),
+        lock_ticks=int(v["fallback_lock_ticks"]),
         max_plan_age_ns=_ns(v["plan_age_limit_ms"]),
         fallback_on_path=v["fallback_on_path"],
     )

@@ -245,6 +245,7 @@ class Soak:
             assert ruling.rejection is not None
             self.report.refused[ruling.rejection.reason.value] += 1
             self._stop_if_due()
+            self._unlock()
             return
         same = chosen is not None and np.array_equal(ruling.plan.action, chosen.action)
         self._send(ruling.plan, "", ruling.verdict.action.value != "accepted", same)
@@ -252,7 +253,15 @@ class Soak:
     def _refuse(self, rejection: Rejection) -> None:
         self.report.refused[rejection.reason.value] += 1
         self._stage.refuse(rejection, self._now_ns)
+        self._unlock()
         self._stop_if_due()
+
+    def _unlock(self) -> None:
+        """Somebody takes over for a moment once the vehicle stands."""
+        if self._stage.locked and self._speed == 0.0:
+            self.report.unlocked += 1
+            self._stage.engage(False)
+            self._stage.engage(True)
 
     def _stop_if_due(self) -> None:
         start = time.perf_counter()

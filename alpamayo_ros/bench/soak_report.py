@@ -20,6 +20,7 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
+    unlocked: int = 0  # times that a model was wrong so often that somebody had to take over
     longest_gap_s: float = 0.0
     driven_m: float = 0.0
     judge_ms: list[float] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Report:
             "actions": dict(self.actions),
             "faults": dict(sorted(self.faults.items())),
             "refused": dict(sorted(self.refused.items())),
+            "unlocked": self.unlocked,
             "longest_gap_s": round(self.longest_gap_s, 3),
             "driven_km": round(self.driven_m / 1e3, 1),
             "ms_p50_p99": times,

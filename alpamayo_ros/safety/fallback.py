@@ -39,6 +39,7 @@ SPEED_GAIN_1PS = 1.0  # towards the last good plan's own speed, where that is lo
 STEER_M, STEER_S = 5.0, 0.8  # distance over which the way is regained: no less than this far
 DAMPING = 1.0
 END_M = 0.05
+PATIENCE_RAMP_S = 1.0  # in which a stop without plans grows harder by as much as it began with
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,22 @@ class Fallback:
         self._good = self._way = None
 
     def plan(
-        self, pose: EgoPose, acceleration_mps2: float, reason: str, model: str
+        self,
+        pose: EgoPose,
+        acceleration_mps2: float,
+        reason: str,
+        model: str,
+        since_s: float = -math.inf,
     ) -> tuple[Plan, PathPoints]:
         """The stop from a pose; `acceleration_mps2` is the one that was planned for this moment.
+
+        It has been under way for `since_s`, and grows harder with that.
 
         The plan is stamped with the pose. Its 6.4 s may end before the vehicle stands; the path's
         points reach to where it stands whenever that is.
         """
         way, place = self._find_way(pose)
-        action = self._roll_out(pose, acceleration_mps2, way, place)
+        action = self._roll_out(pose, acceleration_mps2, way, place, since_s)
         xyz, rot = action_space.integrate(action, pose.speed_mps)
         first = slice(0, N_WAYPOINTS)
         plan = Plan(
@@ -111,7 +119,9 @@ class Fallback:
             self._way, place = arc_from(pose, self._limits), OnWay(0.0, 0.0, 0.0)
         return self._way, place
 
-    def _roll_out(self, pose: EgoPose, acceleration_mps2: float, way: Way, place: OnWay) -> Array:
+    def _roll_out(
+        self, pose: EgoPose, acceleration_mps2: float, way: Way, place: OnWay, since_s: float
+    ) -> Array:
         """Actions (n, 2) until the vehicle stands, at least 64."""
         limits, dt = self._limits, WAYPOINT_STEP_S
         speed, along = pose.speed_mps, place.along_m
@@ -126,7 +136,8 @@ class Fallback:
         while len(actions) < N_WAYPOINTS or (speed != 0.0 and len(actions) < MAX_STEPS):
             ahead, way_speed, way_acceleration = way.at(along)
             if speed > 0.0:
-                acceleration = brake(speed, way.length_m - along, before, self._stop)
+                blind_s = since_s + len(actions) * dt
+                acceleration = brake(speed, way.length_m - along, before, self._stop, blind_s)
                 follow = way_acceleration + SPEED_GAIN_1PS * (way_speed - speed)
                 follow = max(follow, -self._stop.max_deceleration_mps2)
                 acceleration = max(
@@ -154,11 +165,19 @@ class Fallback:
         return np.array(actions)
 
 
-def brake(speed_mps: float, room_m: float, before_mps2: float, stop: StopSettings) -> float:
+def brake(
+    speed_mps: float,
+    room_m: float,
+    before_mps2: float,
+    stop: StopSettings,
+    blind_s: float = -math.inf,
+) -> float:
     """The next step's acceleration, m/s^2, after `before_mps2`, with `room_m` to stand in.
 
     Comfortable while that leads to a stop in time. From where it does not, deceleration is what the
     room asks for, and jerk rises with its fourth power: mild at first, full from three times on.
+    Who drives on without a plan for `blind_s` does not know what comes: `patience_s` after the
+    stop began it grows harder too, up to `blind_deceleration_mps2`.
     """
     dt, needed = WAYPOINT_STEP_S, stop.max_deceleration_mps2
     # As a product: at a standstill at the very end both sides are 0.
@@ -167,6 +186,8 @@ def brake(speed_mps: float, room_m: float, before_mps2: float, stop: StopSetting
     elif room_m <= END_M and speed_mps < 0.5:
         needed = stop.deceleration_mps2
     urgency = max(needed / stop.deceleration_mps2, 1.0)
+    late = 1.0 + max(blind_s - stop.patience_s, 0.0) / PATIENCE_RAMP_S
+    urgency = max(urgency, min(late, stop.blind_deceleration_mps2 / stop.deceleration_mps2))
     target = -min(stop.deceleration_mps2 * urgency, stop.max_deceleration_mps2)
     jerk = min(stop.jerk_mps3 * urgency**4, stop.max_jerk_mps3)
     if before_mps2 > 0.0:  # first off the accelerator

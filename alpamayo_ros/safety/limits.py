@@ -55,6 +55,8 @@ class StopSettings:
     jerk_mps3: float = 0.3
     max_deceleration_mps2: float = 6.0
     max_jerk_mps3: float = 20.0
+    patience_s: float = 0.5  # of the stop until it grows harder, up to:
+    blind_deceleration_mps2: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def load_vehicle(file: str = "", profile: str = DEFAULT_PROFILE) -> Vehicle:
     weights = _section(ChoiceWeights, choice, path, "choice", zero_is_fine=True)
     for name, asked, bound in (
         ("max_deceleration_mps2", stop.max_deceleration_mps2, limits.max_braking_mps2),
-        ("deceleration_mps2", stop.deceleration_mps2, stop.max_deceleration_mps2),
+        ("blind_deceleration_mps2", stop.blind_deceleration_mps2, stop.max_deceleration_mps2),
+        ("deceleration_mps2", stop.deceleration_mps2, stop.blind_deceleration_mps2),
         ("max_jerk_mps3", stop.max_jerk_mps3, limits.max_jerk_mps3),
         ("jerk_mps3", stop.jerk_mps3, stop.max_jerk_mps3),
     ):

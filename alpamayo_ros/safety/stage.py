@@ -20,6 +20,7 @@ from alpamayo_ros.safety.track import Track, relocation, track_of
 from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation, ViolationName
 from alpamayo_ros.types import (
     NS_PER_MS,
+    NS_PER_S,
     EgoPose,
     Plan,
     PlannerSample,
@@ -45,6 +46,7 @@ class SafetySettings:
     vehicle: Vehicle = field(default_factory=Vehicle)
     enforce: bool = True  # False: violations are named and the plan goes out all the same
     recovery_ticks: int = 3  # good plans in a row that end a fallback
+    lock_ticks: int = 10  # unsafe plans in a row after which none is driven any more; 0: never
     max_plan_age_ns: int = 500 * NS_PER_MS
     fallback_on_path: bool = True
 
@@ -101,6 +103,8 @@ class SafetyStage:
         self.reason, self._good_ticks, self._has_planned = "", 0, False
         self.verdict = SafetyVerdict(True)
         self._newest_t0_ns = 0
+        self._fell_ns = now_ns  # when the stop under way began
+        self._unsafe_in_a_row = 0
         self._released_ns = now_ns  # when a plan last went out
         self._next_ns = 0  # when the next fallback is due
 
@@ -121,6 +125,7 @@ class SafetyStage:
         """
         if engaged != self.engaged:
             self._forget()
+            self._unsafe_in_a_row = 0
         self.engaged = engaged
 
     # ---- what comes in -----------------------------------------------------------------------
@@ -130,6 +135,12 @@ class SafetyStage:
         ruling = self._judge(plan, ego, due_ns, now_ns)
         self._counts[f"plans_{ruling.verdict.action}"] += 1
         return ruling
+
+    @property
+    def locked(self) -> bool:
+        """Whether the model was wrong so often that it has to be taken up anew: by `start`, or
+        after somebody else has driven."""
+        return 0 < self._settings.lock_ticks <= self._unsafe_in_a_row
 
     @property
     def enforces(self) -> bool:
@@ -174,10 +185,13 @@ class SafetyStage:
         if not settings.enforce and not verdict.ok:
             self.verdict = verdict = replace(verdict, action=ACTION.OBSERVED)
         elif not verdict.ok:
+            self._unsafe_in_a_row += 1
             rejection = _unsafe(verdict.violations, due_ns)
             self.refuse(rejection, now_ns)
             return Ruling(verdict, rejection=rejection)
-        if settings.enforce and self.reason and not self._recovered():
+        if not self.locked:
+            self._unsafe_in_a_row = 0
+        if settings.enforce and self.reason and (self.locked or not self._recovered()):
             self.verdict = replace(verdict, action=ACTION.HELD)
             return Ruling(self.verdict, rejection=self._recovering(due_ns))
         self._release(track, now_ns, verdict.ok)
@@ -192,9 +206,10 @@ class SafetyStage:
         if rejection.reason == RejectionReason.CLOCK_JUMP:
             self._previous = self._emitted = None  # the path stays where it is, if not when
             self._newest_t0_ns, self._next_ns, self._released_ns = 0, 0, now_ns
+            self._fell_ns = now_ns
         warming_up = rejection.reason == RejectionReason.WARMING_UP and not self._has_planned
         if rejection.reason not in HARMLESS and not warming_up:
-            self._fall(str(rejection))
+            self._fall(str(rejection), now_ns)
 
     def fallback(self, pose: EgoPose | None, now_ns: int) -> FallbackPlan | None:
         """The stop, where one is due: ask after every event and at least every 20 ms.
@@ -210,7 +225,7 @@ class SafetyStage:
         limit_ns = self._settings.max_plan_age_ns if self._has_planned else WARM_UP_NS
         if not self.reason and silent_ns > limit_ns:
             limit_ms = limit_ns // NS_PER_MS
-            self._fall(f"no plan for {silent_ns // NS_PER_MS} ms (limit {limit_ms} ms)")
+            self._fall(f"no plan for {silent_ns // NS_PER_MS} ms (limit {limit_ms} ms)", now_ns)
         if not self.reason or now_ns < self._next_ns or not self._settings.enforce:
             return None
         start = self._start_of_stop(pose, now_ns)
@@ -219,7 +234,8 @@ class SafetyStage:
         # In step with the ticks as long as it is asked in time.
         self._next_ns = max((self._next_ns or now_ns) + PERIOD_NS, now_ns + PERIOD_NS // 2)
         planned = self._emitted.acceleration_before(start.stamp_ns) if self._emitted else 0.0
-        plan, path = self._fallback.plan(start, planned, self.reason, self._model)
+        since_s = (now_ns - self._fell_ns) / NS_PER_S
+        plan, path = self._fallback.plan(start, planned, self.reason, self._model, since_s)
         odometry_from_rig = geometry.pose_from_quaternion(start.position_m, start.quaternion_xyzw)
         track = track_of(plan, odometry_from_rig, start.frame_id)
         self._emitted = track if self.engaged else None
@@ -277,9 +293,10 @@ class SafetyStage:
         if is_good:
             self._fallback.good(track)
 
-    def _fall(self, reason: str) -> None:
+    def _fall(self, reason: str, now_ns: int) -> None:
         if not self.reason:
             self._next_ns = 0  # at once
+            self._fell_ns = now_ns
         self.reason, self._good_ticks = reason, 0
 
     def _recovered(self) -> bool:
@@ -295,7 +312,10 @@ class SafetyStage:
             self._settings.recovery_ticks,
             "good plans",
             due_ns,
-            f"the stop goes on until then, because of {self.reason}",
+            f"{self._unsafe_in_a_row} unsafe plans in a row: the stop stays; drive by hand, or "
+            "deactivate and activate the planner"
+            if self.locked
+            else f"the stop goes on until then, because of {self.reason}",
         )
 
     def _note(self, pose: EgoPose | None) -> None:
