@@ -257,9 +257,11 @@ class Soak:
         self._stop_if_due()
 
     def _unlock(self) -> None:
-        """Somebody takes over for a moment once the vehicle stands."""
-        if self._stage.locked and self._speed == 0.0:
+        """Once the vehicle stands for what only a person can resolve, one activates it anew."""
+        doubted = "odometry_inconsistent" in self._stage.reason
+        if self._speed == 0.0 and (self._stage.locked or doubted):
             self.report.unlocked += 1
+            self._pipeline.start(self._now_ns)
             self._stage.engage(False)
             self._stage.engage(True)
 
