@@ -22,6 +22,8 @@ COMMANDS = {
     "convert": "recordings of other kinds to bags; one instant to a model's arrays",
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
+    "distill": "label with a teacher, train a student",
+    "export": "a trained student to ONNX or TensorRT",
     "parameters": "list the planner node's parameters",
     "faults": "list the faults that the planner is made for, and what it does",
     "bench": "measure ingest, latency and tick rate on this machine",

@@ -171,10 +171,11 @@ class PlannerSample:
 
 
 class ReasoningSource(str, enum.Enum):
-    """Who wrote the reasoning: the model, or we from the trajectory it planned."""
+    """Who wrote the reasoning: the model, we from the trajectory it planned, or its teacher."""
 
     MODEL = "model"
     TRAJECTORY = "trajectory"
+    TEACHER = "teacher"  # looked up in its labels of a recording
 
     def __str__(self) -> str:
         return self.value

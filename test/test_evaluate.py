@@ -22,6 +22,7 @@ from alpamayo_ros.evaluation.figures import (
     figures,
 )
 from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS, min_ade, min_fde
+from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.types import Decisions
 
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: make test installs it")
@@ -194,4 +195,4 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         tables.need_pyarrow()
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"alpamayo_ros\[ray\]"):
-        list(campaign._on_ray([], "local"))
+        list(run_all(campaign.Evaluation(), [None], Machines(ray="local")))  # type: ignore[list-item]

@@ -9,24 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros import candidates, chain_of_causation, geometry
+from alpamayo_ros import candidates, chain_of_causation
 from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.backends.standstill import standstill
 from alpamayo_ros.backends.vla_options import VlaOptions
 from alpamayo_ros.candidates import PreviousPlan
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.types import (
-    CAMERA_NAMES,
-    IMAGE_HEIGHT,
-    IMAGE_WIDTH,
-    N_FRAMES,
-    N_HISTORY,
-    Answer,
-    Plan,
-    PlannerSample,
-    ReasoningSource,
-    Stated,
-)
+from alpamayo_ros.types import Answer, Plan, PlannerSample, ReasoningSource, Stated
 from alpamayo_ros.vla.libraries import require_transformers
 
 if TYPE_CHECKING:
@@ -51,24 +41,6 @@ def bicubic(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8
     pixels = rgb if rgb.flags.writeable else rgb.copy()  # torch warns of what it may not write to
     picture: NDArray[np.uint8] = resize(torch.from_numpy(pixels)[None], height, width)[0].numpy()
     return picture
-
-
-def standstill(cameras: Sequence[str]) -> PlannerSample:
-    """A sample of these cameras that is all grey and does not move."""
-    indices = sorted(CAMERA_NAMES.index(name) for name in cameras)
-    shape = (len(indices), N_FRAMES, IMAGE_HEIGHT, IMAGE_WIDTH, 3)
-    return PlannerSample(
-        t0_ns=0,
-        images=np.full(shape, 128, np.uint8),
-        image_stamps_ns=np.zeros((len(indices), N_FRAMES), np.int64),
-        camera_indices=np.array(indices, np.int64),
-        history_xyz_in_rig_t0=np.zeros((N_HISTORY, 3)),
-        history_rot_in_rig_t0=np.broadcast_to(np.eye(3), (N_HISTORY, 3, 3)),
-        speed_mps=0.0,
-        acceleration_mps2=0.0,
-        yaw_rate_rps=0.0,
-        odometry_from_rig_t0=geometry.identity_pose(),
-    )
 
 
 class VlaBackend(PlannerBackend):

@@ -7,6 +7,7 @@ examples:
   alpamayo bench ingest
   alpamayo bench latency --seconds 60 --json latency.json
   alpamayo bench ticks --check
+  alpamayo bench model exported/manifest.yaml --profile
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.commands.vla import SIZES
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.vla.vocabulary import VERSIONS
@@ -52,6 +53,14 @@ parameters, made on the device: 22 GB there as bfloat16).
 examples:
   alpamayo bench vla --size tiny --samples 1,6
   alpamayo bench vla --size full --version 1.5 --device cuda --dtype bfloat16 --tokens 1,16,40
+"""
+_MODEL = """Latency of a student as the planner runs it: encode, policy and total, at 4 x 4 frames.
+
+--profile adds the time of every layer (what `trtexec --dumpProfile` prints).
+
+examples:
+  alpamayo bench model exported/manifest.yaml --option threads=2 --check
+  alpamayo bench model exported/manifest.yaml --profile --json model.json
 """
 _SECONDS = (1.0, 3600.0)
 
@@ -89,6 +98,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="measured time of each load of the real node (default 8)")  # fmt: skip
     ticks.add_argument("--no-ros", action="store_true", help="simulated time only")
     _add_vla_arguments(action("vla", "stages of an Alpamayo plan", _VLA, _vla))
+    _add_model_arguments(action("model", "latency of a student", _MODEL, _model))
+
+
+def _add_model_arguments(model: argparse.ArgumentParser) -> None:
+    model.set_defaults(seconds=_SECONDS[0])  # repeats are counted, not timed
+    model.add_argument("model", metavar="MODEL", help="a student's name, or its manifest")
+    model.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
+                       help="override an option of the manifest")  # fmt: skip
+    model.add_argument("--repeats", type=int, default=200, help="plans (default 200)")
+    model.add_argument("--profile", action="store_true", help="the time of every layer")
 
 
 def _add_vla_arguments(vla: argparse.ArgumentParser) -> None:
@@ -182,6 +201,17 @@ def _vla(args: argparse.Namespace) -> dict[str, Any]:
     _check_range("--repeats", args.repeats, 1, 100_000)
     return _measured(args, "rows", 1.0, lambda update: vla.measure(options, update), vla.report,
                      unit="")  # fmt: skip
+
+
+def _model(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import model
+    from alpamayo_ros.manifest import load_manifest
+
+    _check_range("--repeats", args.repeats, 1, 100_000)
+    manifest = load_manifest(args.model).with_options(dict(map(model_option, args.option)))
+    options = model.ModelOptions(repeats=args.repeats, profile=args.profile)
+    return _measured(args, "plans", 1.0, lambda update: model.measure(manifest, options, update),
+                     model.report, unit="of them")  # fmt: skip
 
 
 def _counts(name: str, text: str) -> tuple[int, ...]:

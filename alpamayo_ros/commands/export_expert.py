@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.parameters import parsed_option
 
 if TYPE_CHECKING:
     from alpamayo_ros.backends.vla_options import VlaOptions
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".onnx":
         raise UserError(f"--out {args.out} wants a name that ends in .onnx")
     # The file that is made here need not be there yet.
-    overrides = {"expert_runtime": "torch", **dict(map(_option, args.option))}
+    overrides = {"expert_runtime": "torch", **dict(map(model_option, args.option))}
     manifest = load_manifest(args.model).with_options(overrides)
     options = VlaOptions.from_manifest(manifest)
     precision = args.precision or DEFAULT_PRECISION[options.dtype]
@@ -98,13 +97,6 @@ def run(args: argparse.Namespace) -> int:
         result["engine"] = _build(args, precision)
     write_json(args.json, result)
     return 0
-
-
-def _option(entry: str) -> tuple[str, Any]:
-    try:
-        return parsed_option(entry)
-    except ValueError as error:
-        raise UserError(f"--option {entry}: {error}") from error
 
 
 def _build(args: argparse.Namespace, precision: str) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from alpamayo_ros.errors import BagError, UserError
 from alpamayo_ros.evaluation import shards, tables
 from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Entrant, Job
 from alpamayo_ros.evaluation.tables import Shard
+from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.parameters import PlannerSettings
 
@@ -65,12 +64,8 @@ def run_jobs(
             results[index] = kept
             on_result(jobs[index])
     todo = [index for index in range(len(jobs)) if index not in results]
-    if todo and ray_address is not None:
-        stream = _on_ray([jobs[index] for index in todo], ray_address)
-    elif min(workers, len(todo)) > 1:
-        stream = _in_processes([jobs[index] for index in todo], min(workers, len(todo)))
-    else:
-        stream = _here([jobs[index] for index in todo])
+    machines = Machines(workers, ray_address or "")
+    stream = run_all(Evaluation(), [jobs[index] for index in todo], machines)
     for position, result in stream:
         index = todo[position]
         if isinstance(result, Shard):
@@ -80,66 +75,22 @@ def run_jobs(
     return [results[index] for index in range(len(jobs))]
 
 
-def _do(job: Job) -> Result:
-    """One job in whatever process; a bag's fault is a result, anything else is raised."""
-    try:
-        return shards.evaluate(job)
-    except BagError as error:
-        return str(error)
+class Evaluation:
+    """One job in whatever process, which keeps its model for the next."""
 
+    def open(self) -> None:
+        """Models are opened as jobs ask for them."""
 
-def _here(jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
-    try:
-        for position, job in enumerate(jobs):
-            yield position, _do(job)
-    finally:
-        shards.close_model()
-
-
-def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Result]]:
-    # Spawned: a model's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        pending = {pool.submit(_do, job): position for position, job in enumerate(jobs)}
+    def do(self, opened: None, job: Job) -> Result:
+        """A bag's fault is a result, anything else is raised."""
         try:
-            for future in as_completed(pending):
-                yield pending[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            return shards.evaluate(job)
+        except BagError as error:
+            return str(error)
 
-
-def _on_ray(jobs: Sequence[Job], address: str) -> Iterator[tuple[int, Result]]:
-    """On the cluster at `address` ("local": one of this machine's own).
-
-    Bags and manifests have to lie under the same paths on every node.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            "--ray needs Ray, which is not installed: pip install 'alpamayo_ros[ray]'"
-        ) from error
-    try:
-        ray.init(address=address, log_to_driver=False)
-    except ConnectionError as error:
-        raise UserError(
-            f"no Ray cluster at {address}: {error}; start one with `ray start --head`, "
-            "or use --ray local"
-        ) from error
-    try:
-        remote = ray.remote(max_calls=0)(_do)
-        pending = {remote.remote(job): position for position, job in enumerate(jobs)}
-        while pending:
-            ready, _ = ray.wait(list(pending))
-            for reference in ready:
-                try:
-                    yield pending.pop(reference), ray.get(reference)
-                except ray.exceptions.RayTaskError as error:
-                    if isinstance(error.cause, UserError):
-                        raise error.cause from None
-                    raise
-    finally:
-        ray.shutdown()
+    def close(self, opened: None) -> None:
+        """The last model, where this process lives on."""
+        shards.close_model()
 
 
 def _name(job: Job) -> str:

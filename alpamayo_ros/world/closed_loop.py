@@ -45,6 +45,7 @@ _UNSEEN = (2, 2)  # height and width of the black frames of planners that look a
 
 Camera = Callable[[Simulation], Images]
 Observer = Callable[[Simulation, Plan, PlannerSample | None], None]
+Disturbance = Callable[[Simulation, Command], Command]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class LoopOptions:
 class ClosedLoop:
     """One drive. `camera` renders; without it cameras are black, or nothing where none is needed.
 
-    `observe` hears every plan with its sample, e.g. to collect training data.
+    `observe` hears every plan with its sample, e.g. to collect training data; `disturb` changes
+    what the actuators are told, e.g. so that the driver has something to recover from.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class ClosedLoop:
         camera: Camera | None = None,
         options: LoopOptions | None = None,
         observe: Observer | None = None,
+        disturb: Disturbance | None = None,
     ) -> None:
         self.simulation = Simulation(scenario)
         self.score = Score(self.simulation)
@@ -92,7 +95,7 @@ class ClosedLoop:
         self.safety_actions: Counter[str] = Counter()  # of the safety stage, but for "accepted"
         safety = self._options.safety
         self._stage = SafetyStage(safety, "world") if safety is not None else None
-        self._observe = observe
+        self._observe, self._disturb = observe, disturb
         self._planner = planner_for(backend, self.simulation)
         self._expert = ExpertPlanner(self.simulation)
         self._takes_navigation = backend is not None and backend.manifest.takes_navigation
@@ -129,7 +132,10 @@ class ClosedLoop:
         ego = simulation.ego
         rig = RigState(ego.x_m, ego.y_m, ego.yaw_rad, ego.speed_mps)
         command = self._follower.command(EPOCH_NS + now_ns, rig)
-        simulation.step(Command(command.acceleration_mps2, command.curvature_1pm))
+        actuated = Command(command.acceleration_mps2, command.curvature_1pm)
+        if self._disturb is not None:
+            actuated = self._disturb(simulation, actuated)
+        simulation.step(actuated)
         self.score.update(command.plan_age_s)
         if self.fault is None and not self.score.clean:
             self.fault = self._snapshot()
