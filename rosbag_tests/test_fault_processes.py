@@ -135,7 +135,7 @@ def test_a_killed_planner(bench: Bench) -> None:
     bench.wait(lambda: commands, DRIVE_S, "a command")
     tracking = VehicleCommand.STATE_TRACKING
     bench.wait(lambda: commands[-1].state == tracking, DRIVE_S, "a tracking command")
-    assert heard[-1].state == A.AVAILABLE
+    bench.wait(lambda: heard[-1].state == A.AVAILABLE, DRIVE_S, "available")
     planner.stop(signal.SIGKILL)
     last = bench.trajectories[-1]
     bench.wait(
