@@ -19,6 +19,8 @@ COMMANDS = {
     "demo": "drive a world (or play a bag) with real nodes, score and draw",
     "replay": "plan on a recording at full speed, without ROS",
     "evaluate": "score planners on recordings, beside baselines; tables and an HTML report",
+    "results": "write a README's tables out of evaluations",
+    "render": "a recording and its plans as a video, or an instant as a picture",
     "convert": "recordings of other kinds to bags; one instant to a model's arrays",
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",

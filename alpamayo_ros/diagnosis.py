@@ -13,6 +13,7 @@ from alpamayo_ros.navigation import NavigationState
 from alpamayo_ros.sources import SourceReport
 
 STALE_MS = 500.0  # an input silent for five of its frames
+MIN_COVERAGE = 0.9  # of a view that images are reprojected to
 
 
 class Level(enum.IntEnum):
@@ -148,6 +149,9 @@ def source(report: SourceReport) -> Entry:
     elif report.rejected:
         level = Level.WARN
         text = f"{report.rejected} messages refused: {report.last_error}"
+    elif report.view_coverage < MIN_COVERAGE:
+        share = f"{100 * report.view_coverage:.0f} %"
+        level, text = Level.WARN, f"covers {share} of the model's view; the rest is black"
     else:
         level, text = Level.OK, f"{report.rate_hz:.1f} Hz"
     return Entry(
@@ -162,6 +166,7 @@ def source(report: SourceReport) -> Entry:
             ("received", report.received),
             ("rejected", report.rejected),
             ("last_error", report.last_error),
+            ("view_coverage", report.view_coverage),
         ),
     )
 

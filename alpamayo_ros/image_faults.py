@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros.buffers import FrameSlot, LazyImage
-from alpamayo_ros.cameras import CameraPolicy
+from alpamayo_ros.camera_policy import CameraPolicy
 from alpamayo_ros.sampling import Selection, UnreadableFrame
 from alpamayo_ros.types import CAMERA_NAMES, ImageError, Rejection, RejectionReason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alpamayo_ros.buffers import FrameBuffer
-from alpamayo_ros.cameras import CameraPolicy
+from alpamayo_ros.camera_policy import CameraPolicy
 from alpamayo_ros.schedule import TICK_NS
 from alpamayo_ros.types import NS_PER_MS, Rejection, RejectionReason
 

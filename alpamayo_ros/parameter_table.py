@@ -81,6 +81,17 @@ PARAMETERS: tuple[Parameter, ...] = (
         choices=("odometry", "base"),
     ),
     Parameter(
+        "rig_views",
+        "",
+        "reproject images to these views: a name in config/views/ or the path of such a file; "
+        "empty: images are taken as they are",
+    ),
+    Parameter(
+        "camera_info_topics",
+        [],
+        "sensor_msgs/CameraInfo of each camera, for rig_views; empty: beside the image topics",
+    ),
+    Parameter(
         "resize_policy",
         "crop",
         "images of another shape than the model's: crop, letterbox or stretch",

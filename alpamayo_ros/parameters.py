@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from alpamayo_ros import geometry
-from alpamayo_ros.cameras import CameraPolicy, all_of
+from alpamayo_ros.camera_policy import CameraPolicy, all_of
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.manifest import CameraRequirement
 from alpamayo_ros.parameter_table import BY_NAME, MAX_OFFSET_MS, PARAMETERS, check_value
@@ -37,6 +37,7 @@ class CameraInput:
     topic: str
     transport: str  # auto, raw, compressed
     stamp_offset_ns: int
+    info_topic: str = ""  # of its CameraInfo; empty: beside the image topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class PlannerSettings:
     rig_frame: str
     odometry_child_from_rig: Pose3 | None
     path_in_odometry: bool
+    rig_views: str  # empty: none
     resize_policy: str
     decode_threads: int
     navigation_timeout_s: float
@@ -126,6 +128,9 @@ def _check_together(v: Mapping[str, Any]) -> list[str]:
         problems.append("camera_names is empty; a planner needs at least one camera")
     if len(names) != len(topics):
         problems.append(f"camera_names has {len(names)} entries, camera_topics {len(topics)}")
+    infos = list(v["camera_info_topics"])
+    if infos and len(infos) != len(names):
+        problems.append(f"camera_info_topics has {len(infos)} entries, wanted none or {len(names)}")
     for label in ("image_transports", "camera_stamp_offsets_ms"):
         if len(v[label]) not in (1, len(names)):
             problems.append(f"{label} has {len(v[label])} entries, wanted 1 or {len(names)}")
@@ -175,6 +180,7 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
     names = list(v["camera_names"])
     transports = _each(v["image_transports"], len(names))
     offsets = _each(v["camera_stamp_offsets_ms"], len(names))
+    infos = list(v["camera_info_topics"]) or [""] * len(names)
     offset = list(v["odometry_child_from_rig"])
     return PlannerSettings(
         model=v["model"],
@@ -182,9 +188,9 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
         model_options=dict(map(parsed_option, v["model_options"])),
         chain_of_causation=v["chain_of_causation"],
         cameras=tuple(
-            CameraInput(name, topic, transport, _ns(stamp_offset))
-            for name, topic, transport, stamp_offset in zip(
-                names, v["camera_topics"], transports, offsets
+            CameraInput(name, topic, transport, _ns(stamp_offset), info)
+            for name, topic, transport, stamp_offset, info in zip(
+                names, v["camera_topics"], transports, offsets, infos
             )
         ),
         odometry_topic=v["odometry_topic"],
@@ -194,6 +200,7 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
             geometry.pose_from_quaternion(offset[:3], offset[3:]) if offset else None
         ),
         path_in_odometry=v["path_frame"] == "odometry",
+        rig_views=v["rig_views"],
         resize_policy=v["resize_policy"],
         decode_threads=int(v["decode_threads"]),
         navigation_timeout_s=float(v["navigation_timeout_s"]),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from alpamayo_ros.buffers import FrameBuffer, FrameSlot, PoseBuffer
-from alpamayo_ros.cameras import CameraPolicy, all_of
+from alpamayo_ros.camera_policy import CameraPolicy, all_of
 from alpamayo_ros.laggards import Arrivals, check_against_clock, name_laggard, out_of_order
 from alpamayo_ros.lost_cameras import LostCameras
 from alpamayo_ros.motion import BELIEVED, HISTORY_SPAN_NS, is_elsewhere

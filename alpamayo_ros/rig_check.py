@@ -50,12 +50,6 @@ class Lens:
         return math.degrees(2.0 * (half if self.is_fisheye else math.atan(half)))
 
 
-def info_topic(image_topic: str) -> str:
-    """Where image_transport publishes the CameraInfo of an image topic."""
-    base = image_topic.removesuffix("/compressed")
-    return base.rsplit("/", 1)[0] + "/camera_info"
-
-
 def lens_of(info: Any) -> Lens | None:
     """From a sensor_msgs/CameraInfo; None where it is not calibrated."""
     fx, fy = float(info.k[0]), float(info.k[4])

@@ -23,6 +23,7 @@ class SourceReport:
     received: int
     rejected: int
     last_error: str = ""
+    view_coverage: float = float("nan")
 
 
 class Source:
@@ -35,6 +36,7 @@ class Source:
         self._last_error = ""
         self._stamps: deque[int] = deque(maxlen=RATE_STAMPS)
         self._transport_ns: int | None = None
+        self.view_coverage = float("nan")  # of the model's view, where images are reprojected
 
     def arrived(self, stamp_ns: int, now_ns: int) -> None:
         """A message came; `now_ns` is ROS time."""
@@ -66,4 +68,5 @@ class Source:
                 received=self._received,
                 rejected=self._rejected,
                 last_error=self._last_error,
+                view_coverage=self.view_coverage,
             )

@@ -137,6 +137,7 @@ def _sources(make: Make, reports: Sequence[SourceReport]) -> list[Any]:
             received=report.received,
             rejected=report.rejected,
             last_error=report.last_error,
+            view_coverage=report.view_coverage,
         )
         for report in reports
     ]

@@ -66,6 +66,7 @@ class RejectionReason(str, enum.Enum):
     IMAGE_UNREADABLE = "image_unreadable"  # the frame's bytes do not decode
     IMAGE_BLANK = "image_blank"  # black, or overexposed
     CAMERA_FROZEN = "camera_frozen"  # the same pixels again while the vehicle moves
+    CAMERA_UNCALIBRATED = "camera_uncalibrated"  # rig_views needs what the camera lacks
     ODOMETRY_MISSING = "odometry_missing"  # no odometry, or it ends too long before t0
     ODOMETRY_GAP = "odometry_gap"  # poses too far apart to interpolate between
     ODOMETRY_INVALID = "odometry_invalid"  # not finite, or a quaternion that is not a rotation

@@ -14,13 +14,14 @@ import pytest
 
 from alpamayo_ros import cli
 from alpamayo_ros.bags.reader import BagReader
-from alpamayo_ros.clips.ftheta import FTheta
+from alpamayo_ros.cameras.ftheta import FTheta
 from alpamayo_ros.clips.motion import motion_of
 from alpamayo_ros.odometry import stamp_ns
 
 av = pytest.importorskip("av", reason="needs PyAV: make test installs it")
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow: make test installs it")
 pq = pytest.importorskip("pyarrow.parquet")
+draco = pytest.importorskip("DracoPy", reason="needs DracoPy: make test installs it")
 
 CLIP, BROKEN = "0b1d-clip", "dead-clip"
 FEATURES = {
@@ -54,6 +55,27 @@ def poses() -> dict[str, list[float]]:
         "ax": zero, "ay": zero, "az": zero, "curvature": zero + YAW_RATE / SPEED,
     }  # fmt: skip
     return {name: column.tolist() for name, column in columns.items()}
+
+
+def cloud(k: int) -> np.ndarray:
+    """(200, 4) points of the k-th spin; intensities are whole 255ths."""
+    rng = np.random.default_rng(k)
+    points = rng.uniform(-50, 50, (200, 3))
+    return np.column_stack([points, rng.integers(0, 256, 200) / 255.0]).astype(np.float32)
+
+
+def spins() -> dict[str, list[Any]]:
+    """Five spins of a lidar, compressed as the dataset has them; the first before time zero."""
+    blobs = [
+        draco.encode(
+            cloud(k)[:, :3], quantization_bits=20, preserve_order=True,
+            generic_attributes={"intensity": np.round(cloud(k)[:, 3:] * 255).astype(np.uint8)},
+        )
+        for k in range(5)
+    ]  # fmt: skip
+    stamps = [-50_000 + 100_000 * k for k in range(5)]
+    return {"spin_index": list(range(5)), "reference_timestamp": stamps,
+            "draco_encoded_pointcloud": blobs}  # fmt: skip
 
 
 def parquet(table: dict[str, Any]) -> bytes:
@@ -104,6 +126,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             archive.writestr(f"{clip}.egomotion.parquet", parquet(poses()))
     rows.append('egomotion,labels,labels/egomotion/egomotion.chunk_{chunk_id:04d}.zip,'
                 '"{""egomotion"": ""{clip_id}.egomotion.parquet""}"')  # fmt: skip
+    (root / "lidar").mkdir()
+    with zipfile.ZipFile(root / "lidar/lidar_top_360fov.chunk_0007.zip", "w") as archive:
+        archive.writestr(f"{CLIP}.lidar_top_360fov.parquet", parquet(spins()))
+    rows.append('lidar_top_360fov,lidar,lidar/lidar_top_360fov.chunk_{chunk_id:04d}.zip,'
+                '"{""lidar"": ""{clip_id}.lidar_top_360fov.parquet""}"')  # fmt: skip
     sensors = [(clip, feature) for clip in (CLIP, BROKEN) for feature in FEATURES.values()]
     lens = {"width": WIDTH, "height": HEIGHT, "cx": 95.3, "cy": 54.2, **LENS}
     # Looks along the rig's x axis: optical x is right, y down, z forward.
@@ -112,6 +139,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("camera_intrinsics", "camera_name", lens), ("sensor_extrinsics", "sensor_name", mount),
     ):  # fmt: skip
         (root / "calibration" / name).mkdir(parents=True)
+        if name == "sensor_extrinsics":
+            sensors.append((CLIP, "lidar_top_360fov"))
         table = {"clip_id": [c for c, _ in sensors], level: [f for _, f in sensors]}
         table.update({column: [value] * len(sensors) for column, value in values.items()})
         (root / f"calibration/{name}/{name}.chunk_0007.parquet").write_bytes(parquet(table))
@@ -235,3 +264,28 @@ def test_velocity_without_a_record() -> None:
         np.stack([table[name] for name in ("qx", "qy", "qz", "qw")], axis=1),
     )
     np.testing.assert_allclose(motion.velocities_mps[5:-5, 0], SPEED, atol=1e-3)
+
+
+def test_lidar(dataset: Path, tmp_path: Path) -> None:
+    """Spins as PointCloud2 with their own stamps, four float32 fields without gaps."""
+    path = tmp_path / "drive"
+    words = ["convert", "pai", CLIP, "--root", str(dataset), "--out", str(path), "--lidar"]
+    assert cli.main([*words, "--cameras", "front_wide", "--width", "96"]) == 0
+    with BagReader(path) as reader:
+        clouds = [m for _, _, m in reader.messages(["/lidar/lidar_top_360fov/points"])]
+        (tf,) = (m for _, _, m in reader.messages(["/tf_static"]))
+    assert [stamp_ns(m.header.stamp) for m in clouds] == [50_000_000 + 10**8 * k for k in range(4)]
+    for k, message in enumerate(clouds, 1):
+        assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
+            (name, 4 * index, f.FLOAT32, 1)
+            for index, (name, f) in enumerate(zip(("x", "y", "z", "intensity"), message.fields))
+        ]
+        assert (message.point_step, message.row_step, message.height) == (16, 3200, 1)
+        assert not message.is_bigendian and message.is_dense
+        points = message.data.view("<f4").reshape(-1, 4)
+        # 20 bits over 100 m are 0.1 mm.
+        np.testing.assert_allclose(points, cloud(k), atol=2e-4)
+    assert {t.child_frame_id for t in tf.transforms} == {"lidar_top_360fov", "front_wide_optical"}
+    assert (
+        cli.main([*words[:2], BROKEN, *words[3:-3], "--out", str(tmp_path / "b"), "--lidar"]) == 1
+    )

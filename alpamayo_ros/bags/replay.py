@@ -50,6 +50,7 @@ class ReplayResult:
     fallback_plans: int = 0
     stage_ms: dict[str, list[float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    view_coverage: dict[str, float] = field(default_factory=dict)  # by camera, with rig_views
     wall_s: float = 0.0
     bag_s: float = 0.0
 
@@ -106,6 +107,11 @@ class Replay:
             progress((now_ns - self._bag.start_ns) / NS_PER_S)
         # Ticks after the last image have nothing to plan from: the recording is over, no fault.
         self._pending.clear()
+        if self._settings.rig_views:
+            sources = self._feed.sources
+            self.result.view_coverage = {
+                camera.name: sources[camera.name].view_coverage for camera in self._settings.cameras
+            }
         self.result.wall_s = time.perf_counter() - started
         self.result.bag_s = (self._bag.end_ns - self._bag.start_ns) / NS_PER_S
         return self.result

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.bags.context import DriveContext
-from alpamayo_ros.bags.inputs import READERS, camera_model
+from alpamayo_ros.bags.inputs import READERS
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.replay import ReplayResult
+from alpamayo_ros.cameras.calibration import camera_model
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.odometry import stamp_ns
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
 from alpamayo_ros.types import NS_PER_S, ImageError, Pose3
-from alpamayo_ros.viz.canvas import save_png
+from alpamayo_ros.viz.canvas import save_picture
 from alpamayo_ros.viz.overview import DriveOverview, OverviewInstant, draw_overview
 
 PANELS_AT = (0.1, 0.5, 0.9)  # of the plans: the ones whose camera image is shown
@@ -60,6 +61,7 @@ def report(result: ReplayResult, manifest: Manifest, bag: Path) -> dict[str, Any
         "ade_m": scores["ade_m"],
         "fde_m": scores["fde_m"],
         "stage_ms": {name: percentiles(values) for name, values in result.stage_ms.items()},
+        "view_coverage": result.view_coverage,
         "bag_seconds": result.bag_s,
         "wall_seconds": result.wall_s,
         "warnings": result.warnings,
@@ -117,7 +119,7 @@ def draw_report(
         rejection_times_s=np.array([(due - start_ns) / NS_PER_S for due in rejected_due_ns]),
     )
     subtitle = f"{len(plans)} plans, {len(rejected_due_ns)} ticks without one"
-    save_png(path, draw_overview(instants, overview, title=title, subtitle=subtitle))
+    save_picture(path, draw_overview(instants, overview, title=title, subtitle=subtitle))
 
 
 def images_at(

@@ -9,7 +9,10 @@ from typing import Any
 from alpamayo_ros.bags.context import DriveContext
 from alpamayo_ros.bags.inputs import READERS
 from alpamayo_ros.bags.reader import BagReader
-from alpamayo_ros.cameras import CameraPolicy
+from alpamayo_ros.camera_policy import CameraPolicy
+from alpamayo_ros.cameras.adapt import RigAdapter
+from alpamayo_ros.cameras.views import load_views
+from alpamayo_ros.errors import UserError
 from alpamayo_ros.feed import Feed, steady_ns
 from alpamayo_ros.odometry import stamp_ns
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
@@ -37,7 +40,28 @@ def feed_for(
         settings.resize_policy,
         decode_soon=lambda image: None,
         resize=resize,
+        adapter=_adapter(bag, settings, context),
     )
+
+
+def _adapter(bag: BagReader, settings: PlannerSettings, context: DriveContext) -> RigAdapter | None:
+    """What rig_views asks for. By CameraInfo alone, as in the node, even where the bag says more.
+
+    Raises UserError naming every camera that cannot be adapted.
+    """
+    if not settings.rig_views:
+        return None
+    adapter = RigAdapter(load_views(settings.rig_views), settings.rig_frame)
+    if "/tf_static" in bag.topics:
+        for _, _, message in bag.messages(["/tf_static"]):
+            adapter.add_static_transforms(message)
+    for name, calibration in context.calibrations.items():
+        adapter.add_camera_info(name, calibration.info)
+    names = [camera.name for camera in settings.cameras]
+    faults = [f"{name}: {fault}" for name in names if (fault := adapter.fault(name))]
+    if faults:
+        raise UserError(f"{bag.path} cannot be reprojected:\n" + "\n".join(faults))
+    return adapter
 
 
 def fed(

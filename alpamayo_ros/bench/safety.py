@@ -18,7 +18,7 @@ import numpy as np
 from alpamayo_ros import action_space, diagnosis, geometry
 from alpamayo_ros.bench.figures import percentiles
 from alpamayo_ros.buffers import FrameSlot, InterpolatedPoses, LazyImage
-from alpamayo_ros.cameras import all_of
+from alpamayo_ros.camera_policy import all_of
 from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.motion import MotionLimits, check_speed
 from alpamayo_ros.planning_record import PlanningRecord

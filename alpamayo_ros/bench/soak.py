@@ -24,7 +24,7 @@ from alpamayo_ros.bench.soak_checker import Sent, faults
 from alpamayo_ros.bench.soak_faults import Schedule, SoakModel, resident_mb, timed_ms
 from alpamayo_ros.bench.soak_report import Report
 from alpamayo_ros.buffers import FrameSlot, LazyImage
-from alpamayo_ros.cameras import CameraPolicy, all_of
+from alpamayo_ros.camera_policy import CameraPolicy, all_of
 from alpamayo_ros.feed import Feed
 from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.manifest import load_manifest

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alpamayo_ros import geometry
+from alpamayo_ros.types import Pose3
 
 Array = NDArray[np.float64]
 
@@ -55,6 +56,20 @@ def motion_of(
         np.einsum("nji,nj->ni", rotations, velocities),
         _turn_rates(rotations, times),
     )
+
+
+def rig_motion(
+    stamps_us: ArrayLike,
+    positions_m: ArrayLike,
+    rotations: ArrayLike,
+    rig_from_sensor: Pose3,
+) -> Motion:
+    """The rig's motion from the poses (n, 3), (n, 3, 3) of a sensor on it. Raises ValueError."""
+    sensor_from_rig = geometry.invert(rig_from_sensor)
+    turn = np.asarray(rotations, dtype=np.float64)
+    rig_positions = np.asarray(positions_m) + turn @ sensor_from_rig.translation_m
+    quaternions = geometry.rotation_to_quaternion(turn @ sensor_from_rig.rotation)
+    return motion_of(stamps_us, rig_positions, quaternions)
 
 
 def _turn_rates(rotations: Array, times_s: Array) -> Array:

@@ -45,6 +45,13 @@ First in simulated time, which is exact; then a few loads through the real node.
 example:
   alpamayo bench ticks --no-ros --json ticks.json
 """
+_RENDER = """A drive and its plans to a video: how many times faster than real time.
+
+The recording and the plans are made before the clock starts.
+
+example:
+  alpamayo bench render --seconds 10 --size 1280x720
+"""
 _VLA = """Stages of one Alpamayo plan on random weights: no download, no recording, no ROS.
 
 A row for each number of samples with each length of reasoning. full is the released size (11.1 B
@@ -85,6 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ingest = action("ingest", "large raw images: arrivals and cost", _INGEST, _ingest)
     latency = action("latency", "last message to path", _LATENCY, _latency)
     ticks = action("ticks", "plans a second; a lost camera", _TICKS, _ticks)
+    render = action("render", "a drive and its plans to a video", _RENDER, _render)
+    render.add_argument("--seconds", type=float, default=10.0, help="of the drive (default 10)")
+    render.add_argument("--size", default="1280x720", metavar="WxH",
+                        help="pixels of each camera (default 1280x720)")  # fmt: skip
     for child, rate in ((ingest, 30.0), (latency, 10.0)):
         child.add_argument("--seconds", type=float, default=20.0,
                            help="measured time (default 20)")  # fmt: skip
@@ -185,6 +196,15 @@ def _ticks(args: argparse.Namespace) -> dict[str, Any]:
     )  # fmt: skip
     bars = [*simulated["bars"], *over_dds["bars"]]
     return {"simulated": simulated, "dds": over_dds, "bars": bars}
+
+
+def _render(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import render
+
+    options = render.RenderOptions(args.seconds, *_size(args.size))
+    return _measured(
+        args, "drawing", args.seconds, lambda update: render.measure(options, update), render.report
+    )
 
 
 def _vla(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from alpamayo_ros.viz.canvas import save_png
+from alpamayo_ros.viz.canvas import save_picture
 
 _SIZE = (360, 640)  # of one plot: rows, columns
 _MARGIN = 44
@@ -23,7 +23,7 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
     """Both plots beside each other; logarithmic in the values."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     plots = [_plot(lines, f"{title}: {name}", keys) for name, keys in _PLOTS]
-    save_png(picture, np.hstack(plots))
+    save_picture(picture, np.hstack(plots))
 
 
 def _plot(lines: list[dict[str, float]], title: str, keys: tuple[str, ...]) -> np.ndarray:

@@ -104,6 +104,7 @@ def _name(job: Job) -> str:
         "format": FORMAT,
         "bag": [str(job.bag.resolve()), _files(job.bag), job.bag_label],
         "entrant": _plain(job.entrant),
+        "views": _files(Path(job.entrant.settings.rig_views)),
         "manifest": manifest.path.read_text() if manifest is not None else "",
         "options": {
             name: [repr(value), _files(base / value) if isinstance(value, str) else None]

@@ -36,6 +36,10 @@ class Drive:
         """(n,) seconds since the first pose."""
         return (self.stamps_ns - self.stamps_ns[0]) / NS_PER_S
 
+    def poses_at(self, times_s: Array) -> tuple[Array, Array]:
+        """(n, 3) positions and (n, 3, 3) rotations at (n,) seconds since the first pose."""
+        return _interpolate(times_s, self.times_s, self.positions_m), _rotations(self, times_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Futures:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros.bags.context import read_context
-from alpamayo_ros.bags.inputs import camera_model
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.report import images_at
+from alpamayo_ros.cameras.calibration import camera_model
 from alpamayo_ros.evaluation.tables import Row
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S
 from alpamayo_ros.viz import canvas as draw
-from alpamayo_ros.viz.overview import draw_path
+from alpamayo_ros.viz.on_camera import draw_path
 
 Rgb = NDArray[np.uint8]
 Array = NDArray[np.float64]

@@ -11,6 +11,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 
 from alpamayo_ros import rig_check
+from alpamayo_ros.cameras.calibration import info_topic
 from alpamayo_ros.diagnosis import Entry, Level
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
@@ -34,7 +35,7 @@ class CameraInfos:
         self._lenses: dict[str, Lens | None] = {}
         self._transforms = RigOffset(settings.rig_frame)
         self._topics = {
-            camera.name: rig_check.info_topic(camera.topic)
+            camera.name: camera.info_topic or info_topic(camera.topic)
             for camera in settings.cameras
             if camera.name in rig and settings.camera_info != "ignore"
         }

@@ -12,10 +12,13 @@ from typing import Any
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from alpamayo_ros.buffers import LazyImage
+from alpamayo_ros.cameras.adapt import RigAdapter
+from alpamayo_ros.cameras.calibration import info_topic
+from alpamayo_ros.cameras.views import load_views
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.feed import Feed
 from alpamayo_ros.manifest import Manifest
@@ -58,6 +61,11 @@ class PlannerInputs:
         }
         odometry_topic = topics.resolve(node, "odometry_topic", settings.odometry_topic)
         self._sources["odometry"] = Source("odometry", odometry_topic)
+        self._adapter = (
+            RigAdapter(load_views(settings.rig_views), settings.rig_frame)
+            if settings.rig_views
+            else None
+        )
         feed = Feed(
             pipeline,
             self._sources,
@@ -65,6 +73,7 @@ class PlannerInputs:
             settings.resize_policy,
             self._decode_soon,
             resize,
+            self._adapter,
         )
         self.synchronizer = PlannerSynchronizer(feed, now_ns)
         self.synchronizer.registerCallback(on_tick)
@@ -79,6 +88,7 @@ class PlannerInputs:
             topics.reliable_qos(latched=True),
             callback_group=group,
         )
+        self._infos = self._subscribe_infos(settings, group)
         self._subscribe(settings, group)
 
     def _subscribe(self, settings: PlannerSettings, group: CallbackGroup) -> None:
@@ -90,6 +100,22 @@ class PlannerInputs:
         odometry = self._subscriber(Odometry, settings.odometry_topic, ODOMETRY_DEPTH, group)
         odometry.sub.callback = guarded(self._node, _draining(odometry.sub))
         self.synchronizer.connect_odometry(odometry, settings.odometry_stamp_offset_ns)
+
+    def _subscribe_infos(self, settings: PlannerSettings, group: CallbackGroup) -> list[Any]:
+        """CameraInfo of each camera, where images are reprojected."""
+        adapter = self._adapter
+        if adapter is None:
+            return []
+        return [
+            self._node.create_subscription(
+                CameraInfo,
+                camera.info_topic or info_topic(camera.topic),
+                guarded(self._node, functools.partial(adapter.add_camera_info, camera.name)),
+                topics.sensor_qos(1),
+                callback_group=group,
+            )
+            for camera in settings.cameras
+        ]
 
     def _subscriber(
         self, message_type: type, topic: str, depth: int, group: CallbackGroup
@@ -134,6 +160,8 @@ class PlannerInputs:
     def _on_static_transforms(self, message: Any) -> None:
         self._rig_offset.add_static_transforms(message, to_pose=compat.to_pose)
         self.camera_infos.add_static_transforms(message)
+        if self._adapter is not None:
+            self._adapter.add_static_transforms(message, compat.to_pose)
 
     def _decode_soon(self, image: LazyImage) -> None:
         try:
@@ -149,7 +177,8 @@ class PlannerInputs:
         """End the subscriptions and the decoders."""
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
-        self._node.destroy_subscription(self._static_tf)
+        for subscription in (self._static_tf, *self._infos):
+            self._node.destroy_subscription(subscription)
         self.navigation.close()
         self.camera_infos.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)

@@ -18,8 +18,9 @@ from alpamayo_ros.msg import (
     PlannerStatus,
     ReasoningTrace,
 )
-from alpamayo_ros.ros import markers, topics
+from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import make
+from alpamayo_ros.ros.markers import PlanMarkers
 from alpamayo_ros.safety.stage import FallbackPlan
 from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status
 from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
@@ -45,6 +46,7 @@ class PlannerOutputs:
         self._trace = publisher(ReasoningTrace, "~/reasoning_trace", qos)
         self._status = publisher(PlannerStatus, "~/status", qos)
         self._markers = publisher(MarkerArray, "~/markers", qos)
+        self._drawn = PlanMarkers()
         self.sent_steady_s = float("-inf")  # when the last trajectory went out
         self.sequence = 0  # of trajectories, whoever made them
 
@@ -63,11 +65,10 @@ class PlannerOutputs:
         plan, sample = outcome.plan, outcome.sample
         assert isinstance(plan, Plan) and isinstance(sample, PlannerSample)
         frame = messages.path_frame(sample, rig_frame, in_odometry)
-        path = messages.path(make, plan, frame)
-        self._path.publish(path)
+        self._path.publish(messages.path(make, plan, frame))
         latency_ms = (time.monotonic_ns() - outcome.selection.ready_ns) / NS_PER_MS
         self.sequence += 1
-        self._describe(plan, frame, path)
+        self._describe(plan, frame)
         self._status.publish(
             planned_status(
                 make,
@@ -89,13 +90,12 @@ class PlannerOutputs:
         frame = messages.pose_frame(
             stop.frame_id, stop.odometry_from_rig_t0, rig_frame, in_odometry
         )
-        path = messages.path(make, stop.plan, frame, stop.path)
         if stop.path is not None:
-            self._path.publish(path)
+            self._path.publish(messages.path(make, stop.plan, frame, stop.path))
         self.sequence += 1
-        self._describe(stop.plan, frame, path, stop.reason)
+        self._describe(stop.plan, frame, stop.reason)
 
-    def _describe(self, plan: Plan, frame: PathFrame, path: Any, reason: str = "") -> None:
+    def _describe(self, plan: Plan, frame: PathFrame, reason: str = "") -> None:
         """What goes with a path."""
         self.sent_steady_s = time.monotonic()
         self._trajectory.publish(messages.trajectory(make, plan, frame, self.sequence, reason))
@@ -103,17 +103,24 @@ class PlannerOutputs:
         self._reasoning.publish(messages.reasoning(make, plan))
         self._trace.publish(messages.reasoning_trace(make, plan, frame))
         if self._markers.get_subscription_count():
-            self._markers.publish(markers.plan_markers(path, plan, frame))
+            self._markers.publish(self._drawn.of_plan(plan, frame))
 
     def publish_rejection(
-        self, rejection: Rejection, model: str, licence: str, context: StatusContext
+        self,
+        rejection: Rejection,
+        rig_frame: str,
+        model: str,
+        licence: str,
+        context: StatusContext,
     ) -> None:
-        """A status alone: the stop that may be under way is published at its own times."""
+        """A status, and its text for RViz; the stop under way comes at its own times."""
         self._status.publish(rejected_status(make, rejection, model, licence, context))
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._drawn.of_rejection(rejection, rig_frame))
 
     def clear_markers(self) -> None:
         """Take what RViz shows of old plans away."""
-        self._markers.publish(markers.clear_markers())
+        self._markers.publish(self._drawn.clear())
 
     def close(self) -> None:
         """Destroy the publishers."""

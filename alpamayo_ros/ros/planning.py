@@ -206,7 +206,11 @@ class Planning:
         self._record.refused(rejection, now_ns)
         manifest = self.backend.manifest
         outputs.publish_rejection(
-            rejection, manifest.name, manifest.licence, self._status_context(verdict)
+            rejection,
+            self._settings.rig_frame,
+            manifest.name,
+            manifest.licence,
+            self._status_context(verdict),
         )
         safety.stop_if_due(now_ns)
         self._node.get_logger().warning(f"no plan: {rejection}", throttle_duration_sec=1.0)

@@ -13,7 +13,7 @@ from typing import Any
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.safety.limits import load_vehicle
 from alpamayo_ros.safety.stage import SafetySettings
-from alpamayo_ros.viz.canvas import save_png
+from alpamayo_ros.viz.canvas import save_picture
 from alpamayo_ros.world.closed_loop import Camera, ClosedLoop, LoopOptions
 from alpamayo_ros.world.planners import load_model
 from alpamayo_ros.world.scenario import KINDS, KINDS_WITH_TRAFFIC, KINDS_WITHOUT_TRAFFIC, Scenario
@@ -99,7 +99,7 @@ def _drive(campaign: Campaign, backend: PlannerBackend | None, kind: str, seed: 
         from alpamayo_ros.world.picture import failure_picture
 
         path = campaign.out / f"{scenario.name}.png"
-        save_png(path, failure_picture(scenario, score, loop.fault, campaign.model))
+        save_picture(path, failure_picture(scenario, score, loop.fault, campaign.model))
         result["picture"] = path.name
     return result
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.buffers import FrameSlot, LazyImage
-from alpamayo_ros.cameras import all_of
+from alpamayo_ros.camera_policy import all_of
 from alpamayo_ros.control.follower import ControlState, Follower
 from alpamayo_ros.control.reference import reference_from_plan
 from alpamayo_ros.control.watch import Watch

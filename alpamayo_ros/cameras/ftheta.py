@@ -1,11 +1,12 @@
-"""The f-theta lens: the angle from the axis gives the radius in the image, by a polynomial.
+"""A calibrated f-theta lens: the angle from the axis gives the radius in pixels, by a polynomial.
 
-ROS has no name for it in CameraInfo. It is carried beside it, and CameraInfo gets the equidistant
-(fisheye) model that lies nearest to it over the whole image, which ROS's tools understand.
+ROS has no name for it in CameraInfo. Where a clip has one, it is carried beside CameraInfo, which
+gets the equidistant (fisheye) model nearest to it over the whole image: ROS's tools understand it.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,35 @@ class FTheta:
         radius = np.polynomial.polynomial.polyval(angle, self.radius_of_angle)
         direction = points[:, :2] / np.maximum(sideways, 1e-12)[:, None]
         return np.array([self.cx, self.cy]) + radius[:, None] * direction
+
+    def as_json(self) -> str:
+        """What /camera/<name>/f_theta carries."""
+        return json.dumps({
+            "model": "f_theta", "width": self.width, "height": self.height,
+            "cx": self.cx, "cy": self.cy,
+            "radius_px_of_angle_rad": self.radius_of_angle,
+            "angle_rad_of_radius_px": self.angle_of_radius,
+        })  # fmt: skip
+
+    @classmethod
+    def from_json(cls, text: str) -> FTheta:
+        """The lens of `as_json`. Raises ValueError."""
+        try:
+            content = json.loads(text)
+            return cls(
+                int(content["width"]), int(content["height"]),
+                float(content["cx"]), float(content["cy"]),
+                tuple(map(float, content["radius_px_of_angle_rad"])),
+                tuple(map(float, content["angle_rad_of_radius_px"])),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no f-theta lens: {error}") from error
+
+    def intrinsics(self) -> tuple[Array, Array]:
+        """(3, 3) k and (n,) d of the same lens as a CameraModel of `f_theta`."""
+        focal = self.radius_of_angle[1]
+        k = np.array([[focal, 0.0, self.cx], [0.0, focal, self.cy], [0.0, 0.0, 1.0]])
+        return k, np.array(self.radius_of_angle) / focal
 
     def equidistant(self) -> tuple[float, Array, float]:
         """Focal length in pixels, k1 … k4 and the largest error in pixels over the image.
