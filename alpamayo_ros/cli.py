@@ -29,6 +29,7 @@ COMMANDS = {
     "parameters": "list the planner node's parameters",
     "doctor": "say what is wrong with this machine or a running graph",
     "policy": "write the SROS 2 policy of the nodes",
+    "faults": "list the faults that the planner is made for, and what it does",
     "bench": "measure ingest, latency and tick rate on this machine",
 }
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from alpamayo_ros.cameras.calibration import info_topic
+from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.types import CAMERA_NAMES
 
@@ -48,6 +50,7 @@ PLANNER_OUTPUTS = {
     "reasoning_trace": f"{OURS}/ReasoningTrace",
     "status": f"{OURS}/PlannerStatus",
     "markers": "visualization_msgs/msg/MarkerArray",
+    "availability": f"{OURS}/PlannerAvailability",
 }
 
 
@@ -66,7 +69,10 @@ class NodeInterface:
 def planner(
     settings: PlannerSettings, namespace: str = "/", name: str = "planner"
 ) -> NodeInterface:
-    """planner_node with these parameters. A camera of transport `auto` goes by its topic's name."""
+    """planner_node with these parameters. A camera of transport `auto` goes by its topic's name.
+
+    Raises ModelError where the model's manifest cannot be read.
+    """
     own = f"{namespace.rstrip('/')}/{name}"
     cameras = {
         camera.topic: COMPRESSED
@@ -74,6 +80,13 @@ def planner(
         or (camera.transport == "auto" and camera.topic.endswith("/compressed"))
         else IMAGE
         for camera in settings.cameras
+    }
+    # As CameraInfos and PlannerInputs subscribe: to hold a lens against the rig, to reproject.
+    rig = load_manifest(settings.model).rig if settings.camera_info != "ignore" else {}
+    infos = {
+        camera.info_topic or info_topic(camera.topic): CAMERA_INFO
+        for camera in settings.cameras
+        if settings.rig_views or camera.name in rig
     }
     services = {**PARAMETER_SERVICES, **LIFECYCLE_SERVICES, "ask": "alpamayo_ros/srv/AskScene"}
     return NodeInterface(
@@ -86,6 +99,8 @@ def planner(
         },
         subscribes={
             **cameras,
+            **infos,
+            f"{own}/engaged": "std_msgs/msg/Bool",
             settings.odometry_topic: ODOMETRY,
             "/tf_static": TF,
             f"{own}/navigation": TEXT,
@@ -129,7 +144,8 @@ def player() -> NodeInterface:
 
 def recorder() -> NodeInterface:
     """recorder_node as the launch files start it: the planner's outputs."""
-    outputs = {name: kind for name, kind in PLANNER_OUTPUTS.items() if name != "markers"}
+    left_out = ("markers", "availability")
+    outputs = {name: kind for name, kind in PLANNER_OUTPUTS.items() if name not in left_out}
     return NodeInterface(
         "recorder",
         publishes=dict(EVERY_NODE_PUBLISHES),

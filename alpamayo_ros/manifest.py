@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from alpamayo_ros import resources
 from alpamayo_ros.errors import ModelError
+from alpamayo_ros.rig_check import Mounting
 from alpamayo_ros.types import CAMERA_NAMES
 from alpamayo_ros.yaml_text import YamlError, read_yaml
 
@@ -56,6 +57,7 @@ class Manifest:
     path: Path  # relative file names in `options` start from its folder
     takes_questions: bool = False
     uses_images: bool = True  # False: cameras need not be rendered for it
+    rig: Mapping[str, Mounting] = field(default_factory=dict)  # it was trained on; empty: unknown
     note: str = ""  # what every user of its plans should know, such as "weights are random"
 
     def with_options(self, overrides: Mapping[str, Any]) -> Manifest:
@@ -107,8 +109,24 @@ def load_manifest(model: str) -> Manifest:
         path=path,
         takes_questions=_flag(content, "takes_questions", path),
         uses_images=_flag(content, "uses_images", path, default=True),
+        rig=_rig(content.get("rig") or {}, path),
         note=" ".join(note.split()),
     )
+
+
+def _rig(entry: Any, path: Path) -> Mapping[str, Mounting]:
+    wanted = "a mapping of cameras, each with numbers `horizontal_fov_deg` and `yaw_deg`"
+    try:
+        rig = {
+            name: Mounting(float(values["horizontal_fov_deg"]), float(values["yaw_deg"]))
+            for name, values in entry.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: `rig` wants {wanted}, got {entry!r}") from error
+    for name, mounting in rig.items():
+        if name not in CAMERA_NAMES or not 1.0 <= mounting.horizontal_fov_deg <= 360.0:
+            raise ModelError(f"{path}: `rig` has {name}: {mounting}; wanted {wanted}")
+    return rig
 
 
 def _flag(content: Mapping[str, Any], name: str, path: Path, default: bool = False) -> bool:

@@ -109,6 +109,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     _ms("camera_skew_ms", 50.0, "the frames of one instant from each other", 200.0, 1.0),
     _ms("odometry_gap_ms", 150.0, "neighbouring poses that are interpolated between", 1000.0, 1.0),
     _ms("extrapolation_ms", 50.0, "odometry carried forward to t0 at most", 200.0),
+    Parameter(
+        "odometry_speed_tolerance_mps",
+        1.0,
+        "odometry's speed from that of its poses, and a fifth of it on top",
+        0.1,
+        100.0,
+    ),
     _ms(
         "odometry_wait_ms", 100.0, "after due: odometry is extrapolated instead of awaited", 1000.0
     ),
@@ -135,6 +142,68 @@ PARAMETERS: tuple[Parameter, ...] = (
         600.0,
     ),
     Parameter("load_timeout_s", 600.0, "the same for loading and for warming up", 1.0, 7200.0),
+        "camera_loss",
+        "stop",
+        "a camera lost, frozen, black or unreadable: stop, or continue with the others where the "
+        "model takes so few, flagged",
+        choices=("stop", "continue"),
+    ),
+    Parameter(
+        "required_cameras", ["front_wide"], "cameras that no plan is made without, whatever is lost"
+    ),
+    Parameter(
+        "image_checks",
+        True,
+        "black, overexposed and frozen pictures count as lost; false for pictures that may be so",
+    ),
+    Parameter(
+        "camera_info",
+        "refuse",
+        "CameraInfo and mountings that are not as the model was trained: refuse to configure, flag "
+        "in /diagnostics, or ignore",
+        choices=("refuse", "flag", "ignore"),
+    ),
+    Parameter(
+        "safety",
+        "enforce",
+        "a plan that breaks a limit: enforce (repaired, or the vehicle is stopped) or observe "
+        "(named in the status, and published; for models on the bench)",
+        choices=("enforce", "observe"),
+    ),
+    Parameter(
+        "vehicle",
+        "",
+        "its limits: a file like config/vehicle.yaml; empty: that one",
+        names_files=True,
+    ),
+    Parameter("vehicle_profile", "default", "which profile of that file is in force"),
+    _ms(
+        "plan_age_limit_ms",
+        500.0,
+        "a plan older than this does not go out; nothing sent for as long: the vehicle is stopped",
+        10000.0,
+        100.0,
+    ),
+    Parameter(
+        "fallback_recovery_ticks",
+        3,
+        "good plans in a row after which they are driven again",
+        1,
+        100,
+    ),
+    Parameter(
+        "fallback_lock_ticks",
+        10,
+        "unsafe plans in a row after which the stop stays until the planner is activated anew, or "
+        "somebody else has driven (~/engaged); 0: never",
+        0,
+        1000,
+    ),
+    Parameter(
+        "fallback_on_path",
+        True,
+        "~/path has the fallback too; false for consumers that drive it at a speed of their own",
+    ),
     Parameter("decode_threads", 2, "threads that decode images", 1, 16),
     Parameter("navigation_timeout_s", 60.0, "navigation text is forgotten after", 0.1, 86400.0),
     Parameter(
@@ -164,6 +233,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "folders below which parameters set at run time may name files, beside the package's own "
         "and those of files named at the start; not to be changed at run time",
     ),
+    Parameter("hardware_id", "", "of the entries in /diagnostics; empty: the host's name"),
     Parameter("autostart", False, "configure and activate without being asked"),
 )
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from alpamayo_ros import geometry
+from alpamayo_ros.camera_policy import CameraPolicy, all_of
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.manifest import CameraRequirement
 from alpamayo_ros.parameter_table import BY_NAME, MAX_OFFSET_MS, PARAMETERS, check_value
 from alpamayo_ros.pipeline import PipelineSettings
+from alpamayo_ros.safety.limits import load_vehicle
+from alpamayo_ros.safety.stage import SafetySettings
 from alpamayo_ros.sampling import SamplingLimits
 from alpamayo_ros.types import CAMERA_NAMES, NS_PER_MS, Pose3
 from alpamayo_ros.yaml_text import YamlError, load_yaml, read_yaml
@@ -61,6 +65,25 @@ class PlannerSettings:
     configure_odometry_wait_s: float
     autostart: bool
     pipeline: PipelineSettings
+    safety: SafetySettings
+    camera_loss: str  # stop, continue
+    camera_info: str  # refuse, flag, ignore
+    required_cameras: tuple[str, ...]
+    image_checks: bool
+
+    def camera_policy(self, requirement: CameraRequirement, model: str) -> CameraPolicy:
+        """What to do about a lost camera. Raises SettingsError where the model takes no fewer."""
+        names = [camera.name for camera in self.cameras]
+        if self.camera_loss == "stop":
+            return all_of(names, self.image_checks)
+        if requirement.minimum >= len(names):
+            raise SettingsError(
+                f"camera_loss is continue, but model {model} takes no fewer than "
+                f"{requirement.minimum} cameras; set camera_loss to stop"
+            )
+        return CameraPolicy(
+            requirement.minimum, frozenset(self.required_cameras), self.image_checks
+        )
 
 
 def settings_from(values: Mapping[str, Any]) -> PlannerSettings:
@@ -78,6 +101,17 @@ def settings_from(values: Mapping[str, Any]) -> PlannerSettings:
     if problems:
         raise SettingsError("\n".join(problems))
     return _assemble(chosen)
+
+
+def _safety(v: Mapping[str, Any]) -> SafetySettings:
+    return SafetySettings(
+        vehicle=load_vehicle(v["vehicle"], v["vehicle_profile"]),
+        enforce=v["safety"] == "enforce",
+        recovery_ticks=int(v["fallback_recovery_ticks"]),
+        lock_ticks=int(v["fallback_lock_ticks"]),
+        max_plan_age_ns=_ns(v["plan_age_limit_ms"]),
+        fallback_on_path=v["fallback_on_path"],
+    )
 
 
 def _check_together(v: Mapping[str, Any]) -> list[str]:
@@ -116,10 +150,20 @@ def _check_together(v: Mapping[str, Any]) -> list[str]:
             parsed_option(entry)
         except ValueError as error:
             problems.append(f"model_options has {entry!r}: {error}")
+    absent = [name for name in v["required_cameras"] if name not in names]
+    if absent and v["camera_loss"] == "continue":
+        problems.append(
+            f"required_cameras has {', '.join(absent)}, which camera_names does not; camera_loss "
+            "continue would wait for it for ever"
+        )
     if not v["odometry_topic"]:
         problems.append("odometry_topic is empty")
     if not v["rig_frame"]:
         problems.append("rig_frame is empty")
+    try:
+        load_vehicle(v["vehicle"], v["vehicle_profile"])
+    except UserError as error:
+        problems.append(f"vehicle or vehicle_profile: {error}")
     if v["odometry_wait_ms"] > v["tick_deadline_ms"]:
         problems.append(
             f"odometry_wait_ms ({v['odometry_wait_ms']:g}) is above tick_deadline_ms "
@@ -176,12 +220,18 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
                 camera_skew_ns=_ns(v["camera_skew_ms"]),
                 odometry_gap_ns=_ns(v["odometry_gap_ms"]),
                 extrapolation_ns=_ns(v["extrapolation_ms"]),
+                speed_tolerance_mps=float(v["odometry_speed_tolerance_mps"]),
             ),
             tick_deadline_ns=_ns(v["tick_deadline_ms"]),
             odometry_wait_ns=_ns(v["odometry_wait_ms"]),
             future_tolerance_ns=_ns(v["future_tolerance_ms"]),
             transport_slack_ns=_ns(v["transport_slack_ms"]),
         ),
+        safety=_safety(v),
+        camera_loss=v["camera_loss"],
+        camera_info=v["camera_info"],
+        required_cameras=tuple(v["required_cameras"]),
+        image_checks=v["image_checks"],
     )
 
 

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 
-from alpamayo_ros.messages import SourceReport
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, Rejection
 
 RATE_STAMPS = 30  # stamps that a rate is taken over
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """One input's figures; see msg/SourceStatus.msg."""
+
+    name: str
+    topic: str
+    age_ms: float
+    transport_ms: float
+    rate_hz: float
+    received: int
+    rejected: int
+    last_error: str = ""
+    view_coverage: float = float("nan")
 
 
 class Source:

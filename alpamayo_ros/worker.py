@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from alpamayo_ros.backends.base import PlannerBackend, timed_plan
+from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.model_text import TextRefused
 from alpamayo_ros.questions import BUSY, AskResult, Question, check_question
 from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
@@ -21,7 +22,10 @@ from alpamayo_ros.types import Plan, PlannerSample, Rejection, RejectionReason
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one selection: a plan and its sample, or a rejection."""
+    """What became of one selection: a plan and its sample, or a rejection.
+
+    `selection` is the one planned from: without the cameras that proved useless.
+    """
 
     selection: Selection
     sample: PlannerSample | None = None
@@ -31,18 +35,22 @@ class Outcome:
     stage_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def run(backend: PlannerBackend, selection: Selection) -> Outcome:
-    """Decode and plan one selection; whatever goes wrong becomes a rejection."""
+def run(backend: PlannerBackend, selection: Selection, judge: CameraJudge | None = None) -> Outcome:
+    """Decode and plan one selection; whatever goes wrong becomes a rejection.
+
+    `judge` says which cameras show nothing, and what to do then; without it all that decode do.
+    """
     start = time.perf_counter()
+    unreadable: UnreadableFrame | None = None
     try:
+        if judge is not None:
+            checked = judge.without_faulty(selection)
+            if isinstance(checked, Rejection):
+                return Outcome(selection, rejection=checked)
+            selection, unreadable = checked
         sample = materialise(selection)
     except UnreadableFrame as error:
-        rejection = Rejection(
-            RejectionReason.IMAGE_UNREADABLE,
-            error.slot.camera,
-            due_ns=selection.due_ns,
-            detail=error.reason,
-        )
+        rejection = error.rejection(selection.due_ns)
         return Outcome(selection, rejection=rejection, unreadable=error)
     except Exception as error:  # frames of different sizes; the thread must outlive it
         return Outcome(selection, rejection=_failed(selection, error))
@@ -52,16 +60,17 @@ def run(backend: PlannerBackend, selection: Selection) -> Outcome:
         if plan.t0_ns != sample.t0_ns:
             raise ValueError(f"the plan is of t0 {plan.t0_ns}, the sample of {sample.t0_ns}")
     except Exception as error:  # a model may raise anything; the vehicle must hear of it
-        return Outcome(selection, sample, rejection=_failed(selection, error))
-    return Outcome(selection, sample, plan, stage_ms={"decode": decode_ms, **stages})
+        return Outcome(selection, sample, None, _failed(selection, error), unreadable)
+    return Outcome(selection, sample, plan, None, unreadable, {"decode": decode_ms, **stages})
 
 
 def _failed(selection: Selection, error: Exception) -> Rejection:
+    detail = f"{type(error).__name__}: {error}"
+    # PyTorch's own is a RuntimeError, and this module knows no PyTorch.
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        detail += "; free memory on its device: fewer samples or tokens, a smaller dtype or model"
     return Rejection(
-        RejectionReason.PLANNER_FAILED,
-        "planner",
-        due_ns=selection.due_ns,
-        detail=f"{type(error).__name__}: {error}",
+        RejectionReason.PLANNER_FAILED, "planner", due_ns=selection.due_ns, detail=detail
     )
 
 
@@ -82,8 +91,9 @@ class InferenceWorker:
         backend: PlannerBackend,
         on_done: Callable[[Outcome], None],
         on_fault: Callable[[str], None] = _to_stderr,
+        judge: CameraJudge | None = None,
     ) -> None:
-        self._backend = backend
+        self._backend, self._judge = backend, judge
         self._on_done, self._on_fault = on_done, on_fault
         self._waiting: Selection | None = None
         self._question: Question | None = None
@@ -183,7 +193,7 @@ class InferenceWorker:
                 self._plan(selection, epoch)
 
     def _plan(self, selection: Selection, epoch: int) -> None:
-        outcome = run(self._backend, selection)
+        outcome = run(self._backend, selection, self._judge)
         with self._wake:
             if outcome.sample is not None and epoch == self._epoch:
                 self._newest = outcome.sample

@@ -16,10 +16,12 @@ from alpamayo_ros.backends.vla_options import VlaOptions
 from alpamayo_ros.candidates import PreviousPlan
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.types import Answer, Plan, PlannerSample, ReasoningSource
+from alpamayo_ros.types import Answer, Plan, PlannerSample, ReasoningSource, Stated
 from alpamayo_ros.vla.libraries import require_transformers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from alpamayo_ros.vla.expert_runtimes import ExpertRuntime
     from alpamayo_ros.vla.generation import Prompt
     from alpamayo_ros.vla.inference import Planned, PlanningOptions
@@ -159,8 +161,7 @@ class VlaBackend(PlannerBackend):
             bad = int((~np.isfinite(xyz)).reshape(len(xyz), -1).any(axis=1).sum())
             raise ModelError(f"{bad} of {len(xyz)} trajectories of the model are not finite")
         chosen = self._choose(sample, xyz)
-        text = self._text(planned.sequences[chosen, planned.prompt_length :].tolist())
-        decisions, components = self._table.parse(text)
+        stated = tuple(self._stated(row) for row in planned.sequences[:, planned.prompt_length :])
         return Plan(
             t0_ns=sample.t0_ns,
             xyz_in_rig_t0=xyz[chosen],
@@ -169,13 +170,23 @@ class VlaBackend(PlannerBackend):
             speed_t0_mps=float(planned.speed_t0_mps[chosen]),
             candidates_xyz_in_rig_t0=xyz,
             candidates_rot_in_rig_t0=rot,
-            reasoning=text,
+            reasoning=stated[chosen].reasoning,
             reasoning_source=ReasoningSource.MODEL,
-            decisions=decisions,
-            critical_components=components,
+            decisions=stated[chosen].decisions,
+            critical_components=stated[chosen].critical_components,
             model=self.manifest.name,
             stage_ms={"prepare": prepared_ms, **planned.stage_ms},
+            candidates_action=action,
+            candidates_speed_t0_mps=planned.speed_t0_mps.double().cpu().numpy(),
+            candidates_stated=stated,
+            is_scored=self.options.choice == "scored",
         )
+
+    def _stated(self, row: Tensor) -> Stated:
+        """What one sample says: its generated ids (n,) as text, decisions and their causes."""
+        text = self._text(row.tolist())
+        decisions, components = self._table.parse(text)
+        return Stated(text, decisions, components)
 
     def _choose(self, sample: PlannerSample, xyz_in_rig_t0: NDArray[np.float64]) -> int:
         return candidates.choose(

@@ -54,7 +54,7 @@ def report(result: ReplayResult, manifest: Manifest, bag: Path) -> dict[str, Any
         "model_note": manifest.note,
         "instants": len(result.plans) + len(result.rejections),
         "plans": len(result.plans),
-        "fallback_plans": sum(plan.source == "fallback" for plan in result.plans),
+        "fallback_plans": result.fallback_plans,
         "rejections": result.reasons(),
         "scored_instants": scores["scored"],
         "unscored_instants": scores["unscored"],

@@ -9,6 +9,7 @@ from typing import Any
 from alpamayo_ros.bags.context import DriveContext
 from alpamayo_ros.bags.inputs import READERS
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.camera_policy import CameraPolicy
 from alpamayo_ros.cameras.adapt import RigAdapter
 from alpamayo_ros.cameras.views import load_views
 from alpamayo_ros.errors import UserError
@@ -26,15 +27,21 @@ def feed_for(
     settings: PlannerSettings,
     context: DriveContext,
     resize: Resize | None = None,
+    policy: CameraPolicy | None = None,
 ) -> Feed:
     """The node's pipeline and its inputs for one pass over a bag that `check_inputs` passed."""
     assert context.child_from_rig is not None
     sources = {camera.name: Source(camera.name, camera.topic) for camera in settings.cameras}
     sources["odometry"] = Source("odometry", settings.odometry_topic)
     return Feed(
-        Pipeline(settings.pipeline), sources, context.child_from_rig, settings.resize_policy,
-        decode_soon=lambda image: None, resize=resize, adapter=_adapter(bag, settings, context),
-    )  # fmt: skip
+        Pipeline(settings.pipeline, policy),
+        sources,
+        context.child_from_rig,
+        settings.resize_policy,
+        decode_soon=lambda image: None,
+        resize=resize,
+        adapter=_adapter(bag, settings, context),
+    )
 
 
 def _adapter(bag: BagReader, settings: PlannerSettings, context: DriveContext) -> RigAdapter | None:

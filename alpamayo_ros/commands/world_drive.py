@@ -33,6 +33,7 @@ _COLUMNS = (
     ("max_lateral_mps2", "lateral", "{:.1f}"),
     ("jerk_p99_mps3", "jerk", "{:.1f}"),
     ("plan_age_mean_ms", "age ms", "{:.0f}"),
+    ("safety_interventions", "safety", "{}"),
 )
 MAX_SEEDS = 100_000
 
@@ -54,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="from t0 to the plan in the controller (default 60)")  # fmt: skip
     parser.add_argument("--black-cameras", action="store_true",
                         help="all images black: does the model look at all?")  # fmt: skip
+    parser.add_argument("--no-safety", action="store_true",
+                        help="plans reach the controller unchecked")  # fmt: skip
     parser.add_argument("--check", action="store_true", help="exit 1 unless every drive is clean")
     add_json_argument(parser)
 
@@ -74,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         args.black_cameras,
         args.latency_ms,
+        not args.no_safety,
     )
     if args.out is not None:
         make_folder(args.out)
@@ -96,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         "model": args.model,
         "black_cameras": args.black_cameras,
         "latency_ms": args.latency_ms,
+        "safety": not args.no_safety,
         "seconds": args.seconds,
         "summary": summarise(results),
         "drives": results,
@@ -110,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def kinds_of(text: str) -> tuple[str, ...]:
+    """Scenarios by name or group. Raises UserError naming them."""
     from alpamayo_ros.world.campaign import KIND_GROUPS
     from alpamayo_ros.world.scenario import KINDS
 
@@ -123,6 +129,7 @@ def kinds_of(text: str) -> tuple[str, ...]:
 
 
 def seeds_of(text: str) -> tuple[int, ...]:
+    """Seeds of "1-20" or "3,5". Raises UserError."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
@@ -143,7 +150,8 @@ def _print(content: dict[str, Any], wall_s: float, out: Path | None) -> None:
         ]
         print(f"{kind:12}" + "".join(f"{cell:>11}" for cell in cells))
     print(
-        "gap: closest, brake, lateral (m/s^2) and jerk (m/s^3, p99 of a drive): the worst drive's"
+        "gap: closest, brake, lateral (m/s^2) and jerk (m/s^3, p99 of a drive): the worst drive's; "
+        "safety: plans that the safety stage changed, held or replaced"
     )
     driven_s = sum(result["seconds"] for result in content["drives"])
     print(

@@ -21,16 +21,17 @@ from alpamayo_ros.cameras.calibration import info_topic
 from alpamayo_ros.cameras.views import load_views
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.feed import Feed
-from alpamayo_ros.messages import SourceReport
+from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.navigation import NavigationText
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.ros import compat, topics
+from alpamayo_ros.ros.camera_infos import CameraInfos
 from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.ingest import COMPRESSED, RAW, PlannerSynchronizer
 from alpamayo_ros.ros.navigation import NavigationInput
-from alpamayo_ros.sources import Source
+from alpamayo_ros.sources import Source, SourceReport
 from alpamayo_ros.types import ImageError, Resize
 
 CAMERA_DEPTH = 10  # 1/3 s at 30 Hz: more would only be old by the time it is read
@@ -49,6 +50,7 @@ class PlannerInputs:
         now_ns: Callable[[], int],
         group: CallbackGroup,
         on_tick: Callable[[Any], None],
+        manifest: Manifest,
         resize: Resize | None = None,
     ) -> None:
         self._node, self._rig_offset = node, rig_offset
@@ -78,6 +80,7 @@ class PlannerInputs:
         text = NavigationText(settings.navigation_timeout_s, settings.navigation_max_length)
         self.navigation = NavigationInput(node, text, now_ns, group)
         self._subscribers: list[compat.Subscriber] = []
+        self.camera_infos = CameraInfos(node, settings, manifest.rig, group)
         self._static_tf = node.create_subscription(
             TFMessage,
             "/tf_static",
@@ -146,8 +149,17 @@ class PlannerInputs:
         if child is not None:
             raise UserError(self._rig_offset.explain(child))
 
+    def check_cameras(self, wait_s: float, refuses: bool) -> None:
+        """Wait for calibrations that are published; raise UserError where they do not fit."""
+        self.camera_infos.await_published(wait_s)
+        found = self.camera_infos.problems()
+        if found and refuses:
+            remedy = "; put it right, or set camera_info to flag to drive on with it"
+            raise UserError("camera_info: " + "; ".join(found) + remedy)
+
     def _on_static_transforms(self, message: Any) -> None:
         self._rig_offset.add_static_transforms(message, to_pose=compat.to_pose)
+        self.camera_infos.add_static_transforms(message)
         if self._adapter is not None:
             self._adapter.add_static_transforms(message, compat.to_pose)
 
@@ -168,6 +180,7 @@ class PlannerInputs:
         for subscription in (self._static_tf, *self._infos):
             self._node.destroy_subscription(subscription)
         self.navigation.close()
+        self.camera_infos.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
 
