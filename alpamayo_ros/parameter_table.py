@@ -142,6 +142,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         600.0,
     ),
     Parameter("load_timeout_s", 600.0, "the same for loading and for warming up", 1.0, 7200.0),
+    Parameter(
         "camera_loss",
         "stop",
         "a camera lost, frozen, black or unreadable: stop, or continue with the others where the "
