@@ -70,15 +70,21 @@ class Manifest:
         return f"model {self.name}, licence {self.licence}{note}"
 
 
+_IN_FOLDER = "manifest.yaml"
+
+
 def is_path(model: str) -> bool:
     """Whether a `model` is the path of a manifest, and not the name of a shipped one."""
     return "/" in model or model.endswith((".yaml", ".yml"))
 
 
 def load_manifest(model: str) -> Manifest:
-    """A manifest by model name (models/<name>.yaml) or by path. Raises ModelError."""
+    """A manifest by model name or by path. Raises ModelError.
+
+    A shipped model is models/<name>.yaml, or models/<name>/manifest.yaml with its files beside it.
+    """
     looks_like_path = is_path(model)
-    path = Path(model) if looks_like_path else resources.resource("models") / f"{model}.yaml"
+    path = Path(model) if looks_like_path else _shipped_path(model)
     try:
         content = read_yaml(path)
     except FileNotFoundError as error:
@@ -156,7 +162,19 @@ def _cameras(entry: Any, path: Path) -> CameraRequirement:
     return requirement
 
 
+def _shipped_path(model: str) -> Path:
+    models = resources.resource("models")
+    folder = models / model / _IN_FOLDER
+    return folder if folder.is_file() else models / f"{model}.yaml"
+
+
+def shipped_models() -> list[str]:
+    """The names of all models that come with the package."""
+    models = resources.resource("models")
+    alone = [path.stem for path in models.glob("*.yaml")]
+    return sorted(alone + [path.parent.name for path in models.glob(f"*/{_IN_FOLDER}")])
+
+
 def _shipped() -> str:
-    folder = resources.resource("models")
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    names = shipped_models()
     return f"Shipped models: {', '.join(names)}; or give the path of a manifest."

@@ -205,7 +205,8 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rig") / "drive"
     wide, *others = default_rig()
     rig = (PinholeCamera("front_wide", wide.position_in_rig_m, 5.0, 100.0, 576, 320), *others)
-    grey = encode_jpeg(np.full((320, 576, 3), 150, np.uint8))
+    # Another grey every time: a picture that does not change is a frozen camera's.
+    greys = [encode_jpeg(np.full((320, 576, 3), 140 + k, np.uint8)) for k in range(20)]
     with BagWriter(path) as writer:
         messages = DriveMessages(writer, rig, EPOCH_NS)
         for stamp in range(0, 2_000_000_000, 20_000_000):
@@ -213,7 +214,8 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
             messages.write_odometry(EPOCH_NS + stamp, stamp, state)
             if stamp % 100_000_000 == 0:
                 for name in DEFAULT_CAMERAS:
-                    messages.write_camera(name, EPOCH_NS + stamp, stamp, grey)
+                    picture = greys[stamp // 100_000_000]
+                    messages.write_camera(name, EPOCH_NS + stamp, stamp, picture)
     return path
 
 

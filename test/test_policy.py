@@ -56,6 +56,7 @@ def test_by_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     verbs = allowed(capsys.readouterr().out, "planner")
     assert verbs["subscribe"] == {
         "/front/image", "/localization", "/tf_static", "/car1/planner/navigation", "/clock",
+        "/car1/planner/engaged",
     }  # fmt: skip
     assert "/car1/planner/path" in verbs["publish"]
     assert "/car1/planner/change_state" in verbs["reply"]

@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
          "which TensorRT; default: the first that is installed"),
         ("--target", {"metavar": "SM"},
          "build for compute capability SM (sm89) without its GPU; TensorRT for RTX only"),
+        ("--with-weights", {"action": "store_true"},
+         "keep the safetensors too: runtime torch by option, and further exports"),
         ("--no-build", {"action": "store_true"},
          "leave the engine to the vehicle, which builds it at configure"),
     )  # fmt: skip
@@ -68,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         args.target,
         args.tensorrt,
         not args.no_build,
+        args.with_weights,
     )
     check_request(request)
     manifest = load_manifest(args.model)

@@ -43,6 +43,7 @@ class ExportRequest:
     target: str | None = None  # compute capability, as "sm89"; None: this machine's GPU
     tensorrt: str | None = None
     build: bool = True  # False: the engine is built at configure, on the vehicle
+    weights: bool = False  # PyTorch's weights too, so that the folder is all there is of a model
 
 
 @dataclass(slots=True)
@@ -188,12 +189,15 @@ def _write_manifest(
     """
     runtime = "tensorrt" if request.to == "tensorrt" else "onnxruntime"
     graphs = {graph: draft / f"{graph}.onnx" for graph in GRAPHS}
-    hashed = {path.name: file_digest(path) for path in {*files.values(), *graphs.values()}}
+    others, for_torch = _weights(manifest, draft) if request.weights else ([], {})
+    listed = {*files.values(), *graphs.values(), *others}
+    hashed = {path.name: file_digest(path) for path in listed}
     options: dict[str, Any] = {
         "runtime": runtime,
         "precision": request.precision,
         "encoder": files["encoder"].name,
         "policy": files["policy"].name,
+        **for_torch,
         "sha256": dict(sorted(hashed.items())),
     }
     if runtime == "tensorrt":
@@ -216,4 +220,13 @@ def _write_manifest(
         f"# Written by `alpamayo export --to {request.to} --precision {request.precision}`.\n"
         + yaml.safe_dump(content, sort_keys=False, width=100)
     )
-    return [*graphs.values(), path]
+    return [*graphs.values(), *others, path]
+
+
+def _weights(manifest: Manifest, draft: Path) -> tuple[list[Path], dict[str, Any]]:
+    """A copy of the safetensors, and the options with which runtime torch reads it."""
+    options = StudentOptions.from_manifest(manifest)
+    assert options.weights is not None  # the student was loaded from it
+    copy = draft / options.weights.name
+    shutil.copyfile(options.weights, copy)
+    return [copy], {"weights": copy.name, "architecture": dict(options.architecture)}

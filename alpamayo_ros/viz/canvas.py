@@ -25,7 +25,7 @@ PAPER, WHITE = (250, 251, 252), (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAP_HEIGHT = 21.0  # pixels of a capital letter at scale 1
 _TEXT_MARGIN = 4  # pixels around a text for its antialiasing
-_JPEG_QUALITY = 85
+_JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 _SHIFT = 4  # fractional bits of OpenCV's coordinates
 
 
@@ -180,7 +180,8 @@ def save_picture(path: Path, rgb: Rgb) -> None:
     """Write a PNG or JPEG; UserError where that fails. OpenCV takes BGR and reports by a flag."""
     path.parent.mkdir(parents=True, exist_ok=True)
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]):
+    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    if not cv2.imwrite(str(path), bgr, _JPEG_QUALITY if is_jpeg else []):
         raise UserError(f"cannot write the picture {path}")
 
 
