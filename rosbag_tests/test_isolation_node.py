@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from drive import Drive
 from harness import START_S, Bench
 from test_questions import ask
 
-from alpamayo_ros.ros.diagnostics import ERROR, OK
-
+OK, ERROR = DiagnosticStatus.OK, DiagnosticStatus.ERROR
 SCRIPT = "planner_with_failing_backends.py"
 
 
