@@ -198,8 +198,12 @@ def test_replay_of_a_real_drive(
     kitti06: Path, checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """KITTI 06 through tiny random weights: it finishes, and the report says that they are."""
+    # Nobody should drive these plans, and the safety stage would let nobody.
+    params = tmp_path / "params.yaml"
+    params.write_text("/**:\n  ros__parameters:\n    safety: observe\n")
     code = cli.main([
         "replay", str(kitti06), "--out", str(tmp_path), "--model", str(checkpoints["1.5"]),
+        "--params", str(params),
         "--option", "max_new_tokens=2", "--option", "flow_steps=2",
     ])  # fmt: skip
     assert code == 0

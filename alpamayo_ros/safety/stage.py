@@ -34,6 +34,15 @@ PERIOD_NS = 100 * NS_PER_MS
 POSE_AGE_NS = 200 * NS_PER_MS
 # The plan before is still under way: the tick that these refuse says nothing about it.
 HARMLESS = frozenset({RejectionReason.PLANNER_BUSY, RejectionReason.RECOVERING})
+# Before the first plan inputs are found one after the other.
+STILL_TO_COME = frozenset(
+    {
+        RejectionReason.WARMING_UP,
+        RejectionReason.CAMERA_MISSING,
+        RejectionReason.ODOMETRY_MISSING,
+        RejectionReason.ODOMETRY_GAP,
+    }
+)
 # A start takes so long until the history is full. Until then nothing of ours is being driven.
 WARM_UP_NS = 2_500 * NS_PER_MS
 ACTION = SafetyAction
@@ -207,8 +216,8 @@ class SafetyStage:
             self._previous = self._emitted = None  # the path stays where it is, if not when
             self._newest_t0_ns, self._next_ns, self._released_ns = 0, 0, now_ns
             self._fell_ns = now_ns
-        warming_up = rejection.reason == RejectionReason.WARMING_UP and not self._has_planned
-        if rejection.reason not in HARMLESS and not warming_up:
+        waiting = rejection.reason in STILL_TO_COME and not self._has_planned
+        if rejection.reason not in HARMLESS and not waiting:
             self._fall(str(rejection), now_ns)
 
     def fallback(self, pose: EgoPose | None, now_ns: int) -> FallbackPlan | None:

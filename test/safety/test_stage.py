@@ -11,10 +11,11 @@ from safety_cases import STRAIGHT, T0_NS, actions, moved, plan_of, stage
 from simulate import ms
 
 from alpamayo_ros import geometry
-from alpamayo_ros.safety.stage import Ego, FallbackPlan, Ruling, SafetyStage
+from alpamayo_ros.safety.stage import STILL_TO_COME, Ego, FallbackPlan, Ruling, SafetyStage
 from alpamayo_ros.types import EgoPose, Plan, Rejection, RejectionReason
 
 LOST = Rejection(RejectionReason.CAMERA_MISSING, "front_wide")
+INVALID = Rejection(RejectionReason.ODOMETRY_INVALID, "odometry")  # at any time
 
 
 def pose_at(t0_ns: int) -> EgoPose:
@@ -99,15 +100,16 @@ def test_an_unsafe_plan_names_what_it_breaks() -> None:
 def test_the_first_plan_of_all_waits_for_no_other() -> None:
     """After a stop that began before any plan, one good plan is enough."""
     subject = stage()
-    subject.refuse(LOST, T0_NS - ms(100))
+    subject.refuse(INVALID, T0_NS - ms(100))
     assert subject.fallback(pose_at(T0_NS), T0_NS) is not None
     assert judge(subject, T0_NS).plan is not None
 
 
-def test_warming_up_is_no_fault_until_it_lasts() -> None:
-    """The first 2.5 s; later it is."""
+@pytest.mark.parametrize("reason", sorted(STILL_TO_COME))
+def test_warming_up_is_no_fault_until_it_lasts(reason: RejectionReason) -> None:
+    """The first 2.5 s; later it is, and after a first plan at once."""
     subject = stage()
-    warming = Rejection(RejectionReason.WARMING_UP, "odometry")
+    warming = Rejection(reason, "odometry")
     start_ns = T0_NS - ms(1_000)
     subject.refuse(warming, start_ns)
     assert stops(subject, start_ns, start_ns + ms(2_500)) == []
@@ -115,7 +117,7 @@ def test_warming_up_is_no_fault_until_it_lasts() -> None:
     planned = stage()
     judge(planned, T0_NS)
     planned.refuse(warming, T0_NS + ms(100))
-    assert planned.reason.startswith("warming_up")
+    assert planned.reason.startswith(reason.value)
 
 
 def test_a_model_that_hangs_is_noticed() -> None:
@@ -181,7 +183,7 @@ def test_no_time_and_no_place_is_no_stop() -> None:
 def test_withheld_from_the_path() -> None:
     """`fallback_on_path: false`: a stop without points for ~/path."""
     subject = stage(fallback_on_path=False)
-    subject.refuse(LOST, T0_NS)
+    subject.refuse(INVALID, T0_NS)
     stop = subject.fallback(pose_at(T0_NS), T0_NS)
     assert stop is not None and stop.path is None
 
@@ -309,7 +311,7 @@ def test_a_stop_after_manual_driving_begins_with_nothing_of_ours() -> None:
     braked = actions()
     braked[:, 0] = np.concatenate((np.full(20, -4.0), np.zeros(44)))
     judge(subject, T0_NS, braked)
-    subject.refuse(LOST, T0_NS + ms(100))
+    subject.refuse(INVALID, T0_NS + ms(100))
     stop = subject.fallback(pose_at(T0_NS + ms(90)), T0_NS + ms(100))
     assert stop is not None and stop.plan.action[0, 0] > -0.5
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,19 @@ import pytest
 from alpamayo_ros.deployment.spec import StudentSpec
 
 NEEDED = ("torch", "timm", "safetensors", "onnx", "onnxscript", "onnxruntime")
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> Iterator[None]:
+    """PyTorch's number of threads is the process's: what one test sets, the next must not have."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
