@@ -283,8 +283,13 @@ class Plan:
     @property
     def speeds_mps(self) -> NDArray[np.float64]:
         """(65,) speed at t0 and at every waypoint, from the actions."""
-        steps = np.cumsum(self.action[:, 0]) * WAYPOINT_STEP_S
-        return self.speed_t0_mps + np.concatenate(([0.0], steps))
+        return speeds_along(self.action, self.speed_t0_mps)
+
+
+def speeds_along(action: NDArray[np.float64], speed_t0_mps: float) -> NDArray[np.float64]:
+    """(65,) m/s at t0 and at every waypoint of actions (64, 2)."""
+    steps = np.cumsum(action[:, 0]) * WAYPOINT_STEP_S
+    return speed_t0_mps + np.concatenate(([0.0], steps))
 
 
 # Pixels of a frame, made when first asked for. Raises ImageError.

@@ -19,6 +19,7 @@ from alpamayo_ros.types import (
     Plan,
     PlannerSample,
     ReasoningSource,
+    speeds_along,
 )
 
 # Below this speed the ratio of yaw rate and speed is noise; the curvature fades out with it.
@@ -64,9 +65,7 @@ class KinematicBackend(PlannerBackend):
             sample.speed_mps, sample.acceleration_mps2, sample.yaw_rate_rps, self.limits
         )
         xyz, rot = action_space.integrate(action, sample.speed_mps)
-        speeds = (
-            sample.speed_mps + np.concatenate(([0.0], np.cumsum(action[:, 0]))) * WAYPOINT_STEP_S
-        )
+        speeds = speeds_along(action, sample.speed_mps)
         headings = geometry.yaw_of(rot)
         return Plan(
             t0_ns=sample.t0_ns,

@@ -10,8 +10,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-import numpy as np
-
 from alpamayo_ros import decisions, geometry
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.standstill import standstill
@@ -21,7 +19,7 @@ from alpamayo_ros.deployment.planner import StudentPlanner
 from alpamayo_ros.deployment.runtimes import open_runtime
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.types import WAYPOINT_STEP_S, Plan, PlannerSample, ReasoningSource
+from alpamayo_ros.types import Plan, PlannerSample, ReasoningSource, speeds_along
 
 LOGGER = logging.getLogger(__name__)
 WARM_UPS = 3  # ONNX Runtime settles its memory in the first, GPUs their clocks in more
@@ -62,9 +60,7 @@ class StudentBackend(PlannerBackend):
     def plan(self, sample: PlannerSample) -> Plan:
         """One trajectory. Raises ModelError where it is not finite."""
         planned = self._loaded.plan(sample)
-        speeds = sample.speed_mps + WAYPOINT_STEP_S * np.concatenate(
-            ([0.0], np.cumsum(planned.action[:, 0]))
-        )
+        speeds = speeds_along(planned.action, sample.speed_mps)
         headings = geometry.yaw_of(planned.rot_in_rig_t0)
         said = self._explanations.at(sample.t0_ns) if self._explanations else None
         source = ReasoningSource.TEACHER if said else ReasoningSource.TRAJECTORY

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from alpamayo_ros import geometry, resources
 from alpamayo_ros.cameras.projection import F_THETA, CameraModel, optical_rotation_from_rig
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.types import CAMERA_NAMES, Pose3
+from alpamayo_ros.yaml_text import YamlError, read_yaml
 
 Array = NDArray[np.float64]
 
@@ -35,14 +35,14 @@ def load_views(name: str) -> dict[str, CameraModel]:
     looks_like_path = "/" in name or name.endswith((".yaml", ".yml"))
     path = Path(name) if looks_like_path else resources.resource("config", "views") / f"{name}.yaml"
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
     except FileNotFoundError as error:
         shipped = sorted(p.stem for p in resources.resource("config", "views").glob("*.yaml"))
         raise ViewsError(
             f"rig_views {name!r}: {path} does not exist. Shipped: {', '.join(shipped)}; or give "
             "the path of a file of views"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, YamlError) as error:
         raise ViewsError(f"{path} cannot be read: {error}") from error
     try:
         width, height = (int(length) for length in content["image"])

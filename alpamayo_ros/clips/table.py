@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
@@ -24,6 +23,7 @@ from alpamayo_ros.clips.layout import ClipError, read_parquet
 from alpamayo_ros.clips.motion import Motion, motion_of, rig_motion
 from alpamayo_ros.clips.video import frame_size, need_av, timed_frames
 from alpamayo_ros.types import Pose3
+from alpamayo_ros.yaml_text import read_yaml
 
 Array = NDArray[np.float64]
 
@@ -102,12 +102,12 @@ def _read(path: Path) -> Mapping[str, Any]:
 def read_calibration(path: Path) -> InfoLens:
     """A camera's YAML as camera_calibration and camera_info_manager write it. Raises ClipError."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
         k = [float(value) for value in content["camera_matrix"]["data"]]
         d = tuple(float(value) for value in content["distortion_coefficients"]["data"])
         return InfoLens(
             int(content["image_width"]), int(content["image_height"]), (k[0], k[4], k[2], k[5]), d,
             str(content["distortion_model"]),
         )  # fmt: skip
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ClipError(f"{path} is no camera calibration: {error}") from error

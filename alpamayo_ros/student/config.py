@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, N_FRAMES, N_WAYPOINTS
+from alpamayo_ros.yaml_text import YamlError, read_yaml
 
 HEADS = ("regression", "flow")
 NECKS = ("flatten", "grid")
@@ -140,7 +139,7 @@ def _fits(value: Any, default: Any, key: str = "") -> bool:
 def load_student_config(path: Path) -> StudentConfig:
     """A configuration file. Raises ModelError."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path)
+    except (OSError, YamlError) as error:
         raise ModelError(f"cannot read the student's configuration {path}: {error}") from error
     return student_config(content, str(path))
