@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 SECONDS = 15
+CASES = 100000
+TICKS = 100000
 BAG =
 ARGS =
 
@@ -11,13 +13,15 @@ RULES = --select E,F,W,I,B,UP --ignore B905
 SOURCES = alpamayo_ros launch test rosbag_tests setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint clean
+.PHONY: help setup setup-dev demo test soak fuzz lint clean
 
 help:
 	@echo "make setup             make .venv: ROS 2 Jazzy from PyPI and this package (no root)"
 	@echo "make demo              setup, then drive 15 s closed-loop: world, planner, controller"
 	@echo "make demo BAG=drive    plan on a recording of yours instead (SECONDS=15)"
 	@echo "make test              setup, then every test (ARGS='-k sampling' to choose)"
+	@echo "make fuzz              CASES=100000 wild messages, settings, files: is each refused well?"
+	@echo "make soak              TICKS=100000 of 0.1 s full of faults: does a bad plan get out?"
 	@echo "make lint              ruff and mypy"
 	@echo "make clean             remove .venv and what builds and tests leave"
 	@echo "PYTHON=python3.12 chooses the Python that .venv is made of (3.10 to 3.13)"
@@ -34,6 +38,12 @@ demo:
 
 test: setup-dev
 	.venv/bin/pytest $(ARGS)
+
+fuzz: setup-dev
+	FUZZ_CASES=$(CASES) .venv/bin/pytest -q test/fuzz test/vla/test_fuzz_checkpoint.py $(ARGS)
+
+soak: setup-dev
+	.venv/bin/python -m alpamayo_ros.bench.soak --ticks $(TICKS)
 
 lint: setup-dev
 	$(RUFF) check $(STYLE) $(RULES) $(wildcard $(SOURCES))

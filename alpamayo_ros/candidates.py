@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from alpamayo_ros import geometry
 from alpamayo_ros.types import NS_PER_S, WAYPOINT_STEP_S, Pose3
 
-POLICIES = ("first", "medoid", "closest")
+POLICIES = ("first", "medoid", "closest", "scored")
 MIN_COMMON_WAYPOINTS = 8  # with less in common the previous plan is too old to compare with
 
 
@@ -35,7 +35,8 @@ def choose(
     """Index into candidates (n, 64, 3): `first`, the `medoid`, or the `closest` to the last plan.
 
     Without a last plan to compare with (the first tick, another odometry frame, one too old),
-    `closest` takes the medoid.
+    `closest` takes the medoid. So does `scored`, which leaves the choice to the safety stage: it
+    goes by the candidates' actions, and this is its answer where there are none.
     """
     if policy not in POLICIES:
         raise ValueError(f"candidate choice {policy!r} is none of {', '.join(POLICIES)}")

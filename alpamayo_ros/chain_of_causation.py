@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alpamayo_ros import resources
 from alpamayo_ros.causation_text import NONE, WORD_LISTS, Table, phrase_of
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.phrases import Phrase
+from alpamayo_ros.yaml_text import YamlError, read_yaml
 
 SECTIONS = ("longitudinal", "lateral", "critical_components")
 LISTS = ("ego", *WORD_LISTS)
@@ -74,8 +73,8 @@ def _laid_over(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+        content = read_yaml(path)
+    except (OSError, YamlError) as error:
         raise TableError(f"chain_of_causation {path}: {error}") from error
     known = (*SECTIONS, *LISTS, "spellings", "replace")
     if not isinstance(content, dict):

@@ -18,9 +18,18 @@ from alpamayo_ros.errors import UserError
 COMMANDS = {
     "demo": "drive a world (or play a bag) with real nodes, score and draw",
     "replay": "plan on a recording at full speed, without ROS",
+    "evaluate": "score planners on recordings, beside baselines; tables and an HTML report",
+    "results": "write a README's tables out of evaluations",
+    "render": "a recording and its plans as a video, or an instant as a picture",
+    "convert": "recordings of other kinds to bags; one instant to a model's arrays",
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
+    "distill": "label with a teacher, train a student",
+    "export": "a trained student to ONNX or TensorRT",
     "parameters": "list the planner node's parameters",
+    "doctor": "say what is wrong with this machine or a running graph",
+    "policy": "write the SROS 2 policy of the nodes",
+    "faults": "list the faults that the planner is made for, and what it does",
     "bench": "measure ingest, latency and tick rate on this machine",
 }
 

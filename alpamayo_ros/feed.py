@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import images
 from alpamayo_ros.buffers import FrameSlot, LazyImage
+from alpamayo_ros.cameras.adapt import RigAdapter
 from alpamayo_ros.odometry import RigOffset, ego_pose, stamp_ns
 from alpamayo_ros.parameters import CameraInput
 from alpamayo_ros.pipeline import Pipeline
@@ -58,7 +59,8 @@ def image_to_rgb(message: Any) -> NDArray[np.uint8]:
 class Feed:
     """One pipeline's inputs. `decode_soon` is called with images worth decoding ahead of time.
 
-    `resize` is the model's own filter, where it has one.
+    `resize` is the model's own filter, where it has one; `adapter` brings another rig's images to
+    the model's views.
     """
 
     def __init__(
@@ -69,10 +71,11 @@ class Feed:
         resize_policy: str,
         decode_soon: Callable[[LazyImage], None],
         resize: Resize | None = None,
+        adapter: RigAdapter | None = None,
     ) -> None:
         self.pipeline, self.sources, self.rig_offset = pipeline, sources, rig_offset
         self._resize_policy, self._resize = resize_policy, resize
-        self._decode_soon = decode_soon
+        self._decode_soon, self._adapter = decode_soon, adapter
         self.odometry_child_frame: str | None = None  # of the newest message
 
     def add_image(
@@ -92,14 +95,26 @@ class Feed:
                 now_ns,
             )
             return
-        policy, resize = self._resize_policy, self._resize
-        image = LazyImage(lambda: images.to_model_size(reader.to_rgb(message), policy, resize))
+        adapter = self._adapter
+        if adapter is not None and (fault := adapter.fault(camera.name)):
+            why = Rejection(RejectionReason.CAMERA_UNCALIBRATED, camera.name, detail=fault)
+            self._refuse(source, why, now_ns)
+            return
+        if adapter is not None:
+            source.view_coverage = adapter.coverage(camera.name)
+        image = LazyImage(lambda: self._model_image(reader.to_rgb(message), camera.name))
         slot = FrameSlot(camera.name, stamp, arrival_ns, image)
         refused = self.pipeline.add_frame(slot, now_ns)
         if refused is not None:
             source.refused(refused)
         elif reader.decode_on_arrival or self.pipeline.is_wanted(stamp):
             self._decode_soon(image)
+
+    def _model_image(self, rgb: NDArray[np.uint8], camera: str) -> NDArray[np.uint8]:
+        def fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return images.to_model_size(image, self._resize_policy, self._resize)
+
+        return self._adapter.adapt(camera, rgb, fitted) if self._adapter else fitted(rgb)
 
     def add_odometry(self, message: Any, stamp_offset_ns: int, now_ns: int) -> EgoPose | None:
         """One odometry message; the rig's pose where it was taken in."""

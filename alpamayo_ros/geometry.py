@@ -86,6 +86,14 @@ def yaw_to_rotation(yaw_rad: ArrayLike) -> Array:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+def euler_to_rotation(roll_rad: float, pitch_rad: float, yaw_rad: float) -> Array:
+    """(3, 3) of turns about x, then y, then z, of axes that stand still."""
+    (cy, cx), (sy, sx) = np.cos([pitch_rad, roll_rad]), np.sin([pitch_rad, roll_rad])
+    about_y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
+    return np.asarray(yaw_to_rotation(yaw_rad) @ about_y @ about_x)
+
+
 def yaw_of(rotation: ArrayLike) -> Array:
     """(…, 3, 3) to the heading of its x axis in the xy plane, in (-pi, pi]."""
     m = np.asarray(rotation, dtype=np.float64)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alpamayo_ros import resources
 from alpamayo_ros.errors import ModelError
+from alpamayo_ros.rig_check import Mounting
 from alpamayo_ros.types import CAMERA_NAMES
+from alpamayo_ros.yaml_text import YamlError, read_yaml
 
 REQUIRED = ("name", "backend", "licence", "cameras")
 
@@ -57,6 +57,7 @@ class Manifest:
     path: Path  # relative file names in `options` start from its folder
     takes_questions: bool = False
     uses_images: bool = True  # False: cameras need not be rendered for it
+    rig: Mapping[str, Mounting] = field(default_factory=dict)  # it was trained on; empty: unknown
     note: str = ""  # what every user of its plans should know, such as "weights are random"
 
     def with_options(self, overrides: Mapping[str, Any]) -> Manifest:
@@ -69,23 +70,30 @@ class Manifest:
         return f"model {self.name}, licence {self.licence}{note}"
 
 
+_IN_FOLDER = "manifest.yaml"
+
+
+def is_path(model: str) -> bool:
+    """Whether a `model` is the path of a manifest, and not the name of a shipped one."""
+    return "/" in model or model.endswith((".yaml", ".yml"))
+
+
 def load_manifest(model: str) -> Manifest:
-    """A manifest by model name (models/<name>.yaml) or by path. Raises ModelError."""
-    looks_like_path = "/" in model or model.endswith((".yaml", ".yml"))
-    path = Path(model) if looks_like_path else resources.resource("models") / f"{model}.yaml"
+    """A manifest by model name or by path. Raises ModelError.
+
+    A shipped model is models/<name>.yaml, or models/<name>/manifest.yaml with its files beside it.
+    """
+    looks_like_path = is_path(model)
+    path = Path(model) if looks_like_path else _shipped_path(model)
     try:
-        text = path.read_text()
+        content = read_yaml(path)
     except FileNotFoundError as error:
         where = f"{path} does not exist" if looks_like_path else f"no model {model!r}"
         raise ModelError(f"{where}. {_shipped()}") from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path} is not YAML: {error}") from error
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ModelError(f"{path} is not YAML: {error}") from error
+    except YamlError as error:
+        raise ModelError(f"{path} is {error}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} is no manifest: a mapping with {', '.join(REQUIRED)} is wanted")
     missing = [key for key in REQUIRED if key not in content]
@@ -107,8 +115,24 @@ def load_manifest(model: str) -> Manifest:
         path=path,
         takes_questions=_flag(content, "takes_questions", path),
         uses_images=_flag(content, "uses_images", path, default=True),
+        rig=_rig(content.get("rig") or {}, path),
         note=" ".join(note.split()),
     )
+
+
+def _rig(entry: Any, path: Path) -> Mapping[str, Mounting]:
+    wanted = "a mapping of cameras, each with numbers `horizontal_fov_deg` and `yaw_deg`"
+    try:
+        rig = {
+            name: Mounting(float(values["horizontal_fov_deg"]), float(values["yaw_deg"]))
+            for name, values in entry.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: `rig` wants {wanted}, got {entry!r}") from error
+    for name, mounting in rig.items():
+        if name not in CAMERA_NAMES or not 1.0 <= mounting.horizontal_fov_deg <= 360.0:
+            raise ModelError(f"{path}: `rig` has {name}: {mounting}; wanted {wanted}")
+    return rig
 
 
 def _flag(content: Mapping[str, Any], name: str, path: Path, default: bool = False) -> bool:
@@ -138,7 +162,19 @@ def _cameras(entry: Any, path: Path) -> CameraRequirement:
     return requirement
 
 
+def _shipped_path(model: str) -> Path:
+    models = resources.resource("models")
+    folder = models / model / _IN_FOLDER
+    return folder if folder.is_file() else models / f"{model}.yaml"
+
+
+def shipped_models() -> list[str]:
+    """The names of all models that come with the package."""
+    models = resources.resource("models")
+    alone = [path.stem for path in models.glob("*.yaml")]
+    return sorted(alone + [path.parent.name for path in models.glob(f"*/{_IN_FOLDER}")])
+
+
 def _shipped() -> str:
-    folder = resources.resource("models")
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    names = shipped_models()
     return f"Shipped models: {', '.join(names)}; or give the path of a manifest."

@@ -1,4 +1,4 @@
-"""Plans and rejections as the messages of `msg/`, whatever library the messages come from.
+"""Plans as the messages of `msg/`, whatever library the messages come from.
 
 The node builds rclpy messages and the offline replay rosbags' ones through the same functions: a
 `Make` builds a message from its type's name and all its fields, so both publish the same content.
@@ -6,7 +6,6 @@ The node builds rclpy messages and the offline replay rosbags' ones through the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
-from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, Plan, PlannerSample, Pose3, Rejection
+from alpamayo_ros.safety.fallback import PathPoints
+from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, Plan, PlannerSample, Pose3
 
 WAYPOINT_STEP_NS = 100_000_000
 
@@ -23,33 +23,6 @@ class Make(Protocol):
     """`make("std_msgs/msg/Header", stamp=…, frame_id=…)`; every field must be given."""
 
     def __call__(self, msgtype: str, /, **fields: Any) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SourceReport:
-    """One input's figures for the status message; see msg/SourceStatus.msg."""
-
-    name: str
-    topic: str
-    age_ms: float
-    transport_ms: float
-    rate_hz: float
-    received: int
-    rejected: int
-    last_error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StatusContext:
-    """What a status says beside the tick itself."""
-
-    now_ns: int
-    sources: tuple[SourceReport, ...] = ()
-    plans_published: int = 0
-    ticks_rejected: int = 0
-    samples_dropped: int = 0
-    navigation: str = ""
-    notice: str = ""  # for `detail`: what is wrong although the tick was planned
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +36,17 @@ class PathFrame:
 
 def path_frame(sample: PlannerSample, rig_frame_id: str, in_odometry: bool) -> PathFrame:
     """The odometry frame (right even when late) or the rig frame as it was at t0."""
+    return pose_frame(
+        sample.odometry_frame_id, sample.odometry_from_rig_t0, rig_frame_id, in_odometry
+    )
+
+
+def pose_frame(
+    odometry_frame_id: str, odometry_from_rig_t0: Pose3, rig_frame_id: str, in_odometry: bool
+) -> PathFrame:
+    """As `path_frame`, from a pose."""
     if in_odometry:
-        return PathFrame(sample.odometry_frame_id, rig_frame_id, sample.odometry_from_rig_t0)
+        return PathFrame(odometry_frame_id, rig_frame_id, odometry_from_rig_t0)
     return PathFrame(rig_frame_id, rig_frame_id, geometry.identity_pose())
 
 
@@ -101,24 +83,28 @@ def poses(
     ]
 
 
-def path(make: Make, plan: Plan, frame: PathFrame) -> Any:
-    """nav_msgs/Path: 64 poses; pose k is stamped t0 + (k + 1) * 0.1 s."""
+def path(make: Make, plan: Plan, frame: PathFrame, points: PathPoints | None = None) -> Any:
+    """nav_msgs/Path: 64 poses; pose k is stamped t0 + (k + 1) * 0.1 s, unless `points` say else."""
+    xyz, rot, times_s = plan.xyz_in_rig_t0, plan.rot_in_rig_t0, plan.times_s
+    if points is not None:
+        xyz, rot, times_s = points.xyz_in_rig_t0, points.rot_in_rig_t0, points.times_s
+    stamps_ns = (plan.t0_ns + np.rint(times_s * 10).astype(int) * WAYPOINT_STEP_NS).tolist()
     return make(
         "nav_msgs/msg/Path",
         header=header(make, plan.t0_ns, frame.frame_id),
         poses=[
             make(
                 "geometry_msgs/msg/PoseStamped",
-                header=header(make, plan.t0_ns + (k + 1) * WAYPOINT_STEP_NS, frame.frame_id),
+                header=header(make, stamp_ns, frame.frame_id),
                 pose=pose,
             )
-            for k, pose in enumerate(poses(make, plan.xyz_in_rig_t0, plan.rot_in_rig_t0, frame))
+            for stamp_ns, pose in zip(stamps_ns, poses(make, xyz, rot, frame))
         ],
     )
 
 
-def trajectory(make: Make, plan: Plan, frame: PathFrame, sequence: int) -> Any:
-    """PlannedTrajectory: 65 points from t0 itself, with speeds."""
+def trajectory(make: Make, plan: Plan, frame: PathFrame, sequence: int, reason: str = "") -> Any:
+    """PlannedTrajectory: 65 points from t0 itself, with speeds; a fallback's has its reason."""
     xyz = np.concatenate((np.zeros((1, 3)), plan.xyz_in_rig_t0))
     rot = np.concatenate((np.eye(3)[None], plan.rot_in_rig_t0))
     speeds = plan.speeds_mps.tolist()
@@ -149,6 +135,7 @@ def trajectory(make: Make, plan: Plan, frame: PathFrame, sequence: int) -> Any:
         rig_frame_id=frame.rig_frame_id,
         sequence=sequence,
         source=plan.source,
+        reason=reason,
         model=plan.model,
         points=points,
     )
@@ -199,100 +186,3 @@ def reasoning_trace(make: Make, plan: Plan, frame: PathFrame) -> Any:
             for part in plan.critical_components
         ],
     )
-
-
-def planned_status(
-    make: Make,
-    plan: Plan,
-    sample: PlannerSample,
-    due_ns: int,
-    sequence: int,
-    licence: str,
-    latency_ms: float,
-    skew_ms: float,
-    stage_ms: Mapping[str, float],
-    context: StatusContext,
-) -> Any:
-    """PlannerStatus of a tick that was planned."""
-    fields = _status_fields(make, context, due_ns)
-    fields.update(
-        t0=stamp(make, plan.t0_ns),
-        outcome=0,
-        sequence=sequence,
-        model=plan.model,
-        model_licence=licence,
-        latency_ms=latency_ms,
-        data_age_ms=(context.now_ns - plan.t0_ns) / 1e6,
-        extrapolated_ms=sample.extrapolated_ms,
-        camera_skew_ms=skew_ms,
-        stages=[
-            make("alpamayo_ros/msg/StageTiming", stage=stage, duration_ms=float(duration))
-            for stage, duration in stage_ms.items()
-        ],
-    )
-    return make("alpamayo_ros/msg/PlannerStatus", **fields)
-
-
-def rejected_status(
-    make: Make, rejection: Rejection, model: str, licence: str, context: StatusContext
-) -> Any:
-    """PlannerStatus of a tick that could not be planned."""
-    fields = _status_fields(make, context, rejection.due_ns)
-    fields.update(
-        outcome=1,
-        reason=rejection.reason.value,
-        source=rejection.source,
-        value=float(rejection.value),
-        limit=float(rejection.limit),
-        unit=rejection.unit,
-        detail="; ".join(filter(None, (str(rejection), context.notice))),
-        model=model,
-        model_licence=licence,
-    )
-    return make("alpamayo_ros/msg/PlannerStatus", **fields)
-
-
-def _status_fields(make: Make, context: StatusContext, due_ns: int) -> dict[str, Any]:
-    nan = float("nan")
-    return {
-        "header": header(make, context.now_ns, ""),
-        "due": stamp(make, due_ns),
-        "t0": stamp(make, 0),
-        "outcome": 1,
-        "sequence": 0,
-        "reason": "",
-        "source": "",
-        "value": nan,
-        "limit": nan,
-        "unit": "",
-        "detail": context.notice,
-        "model": "",
-        "model_licence": "",
-        "latency_ms": nan,
-        "data_age_ms": nan,
-        "extrapolated_ms": 0.0,
-        "camera_skew_ms": nan,
-        "navigation": context.navigation,
-        "stages": [],
-        "sources": _sources(make, context.sources),
-        "plans_published": context.plans_published,
-        "ticks_rejected": context.ticks_rejected,
-        "samples_dropped": context.samples_dropped,
-    }
-
-
-def _sources(make: Make, reports: Sequence[SourceReport]) -> list[Any]:
-    return [
-        make(
-            "alpamayo_ros/msg/SourceStatus",
-            name=report.name,
-            topic=report.topic,
-            age_ms=report.age_ms,
-            transport_ms=report.transport_ms,
-            rate_hz=report.rate_hz,
-            received=report.received,
-            rejected=report.rejected,
-            last_error=report.last_error,
-        )
-        for report in reports
-    ]

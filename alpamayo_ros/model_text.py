@@ -7,9 +7,13 @@ import unicodedata
 
 from alpamayo_ros.errors import UserError
 
+# Characters; the prompt's own limits, so that what is taken in can be planned with.
+MAX_NAVIGATION_LENGTH = 256
+MAX_QUESTION_LENGTH = 1000
+
 _SPACES = re.compile(r"[ \t\r\n\u00a0\u2028\u2029]+")
 # What a tokenizer would take for a token of its own: <|…|>, <i123>, <think>, </tool_call>.
-_MARKUP = re.compile(r"<\||\|>|</?[A-Za-z_][\w.-]*/?>")
+_MARKUP = re.compile(r"<\||\|>|</?[\w.-]+/?>")
 _SHOWN = 40  # characters of a refused text
 
 

@@ -17,6 +17,7 @@ class NavigationState:
     age_s: float  # of the newest message; NaN where none came
     refusal: str  # why the newest message was refused; empty where it was not, or is forgotten
     last_refusal: str  # of any time; empty where there was none
+    is_stale: bool = False  # there was a text, and it grew too old
 
 
 class NavigationText:
@@ -56,4 +57,5 @@ class NavigationText:
                 age_ns / NS_PER_S,
                 self._refusal if fresh else "",
                 self._last_refusal,
+                is_stale=bool(self._text) and not fresh,
             )

@@ -10,6 +10,11 @@ import numpy as np
 from alpamayo_ros import geometry
 from alpamayo_ros.types import NS_PER_S, EgoPose, Pose3, Rejection, RejectionReason
 
+# Beyond what any road vehicle does: damage, or another unit.
+MAX_POSITION_M = 1e9  # maps' coordinates reach 1e7
+MAX_SPEED_MPS = 200.0
+MAX_TURN_RPS = 50.0
+
 ToPose = Callable[[Sequence[float], Sequence[float]], Pose3]
 
 
@@ -31,15 +36,20 @@ def ego_pose(message: Any, child_from_rig: Pose3) -> EgoPose | Rejection:
     quaternion = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
     velocity = np.array([linear.x, linear.y, linear.z])
     omega = np.array([angular.x, angular.y, angular.z])
-    for name, values in (
-        ("position", translation),
-        ("orientation", quaternion),
-        ("linear velocity", velocity),
-        ("angular velocity", omega),
+    for name, values, limit, unit in (
+        ("position", translation, MAX_POSITION_M, "m"),
+        ("orientation", quaternion, np.inf, ""),
+        ("linear velocity", velocity, MAX_SPEED_MPS, "m/s"),
+        ("angular velocity", omega, MAX_TURN_RPS, "rad/s"),
     ):
         if not np.isfinite(values).all():
             return Rejection(
                 RejectionReason.ODOMETRY_INVALID, "odometry", detail=f"{name} is not finite"
+            )
+        largest = float(np.abs(values).max())
+        if largest > limit:
+            return Rejection(
+                RejectionReason.ODOMETRY_INVALID, "odometry", largest, limit, unit, detail=name
             )
     if not geometry.is_unit_quaternion(quaternion):
         return Rejection(

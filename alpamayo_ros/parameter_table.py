@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alpamayo_ros.images import FIT_POLICIES
+from alpamayo_ros.model_text import MAX_NAVIGATION_LENGTH
 from alpamayo_ros.types import DEFAULT_CAMERAS
 
 MAX_OFFSET_MS = 60_000.0  # a clock on TAI is 37 s ahead of UTC
@@ -24,6 +25,7 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    names_files: bool = False  # its values are held to `file_roots`, see file_roots.py
 
 
 def _ms(name: str, default: float, meaning: str, maximum: float, minimum: float = 0.0) -> Parameter:
@@ -31,17 +33,24 @@ def _ms(name: str, default: float, meaning: str, maximum: float, minimum: float 
 
 
 PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("model", "kinematic", "model: a name in models/ or the path of a manifest"),
+    Parameter(
+        "model",
+        "kinematic",
+        "model: a name in models/ or the path of a manifest",
+        names_files=True,
+    ),
     Parameter("backend", "", "runtime of the model; empty: as its manifest says"),
     Parameter(
         "model_options",
         [],
         "`key=value` each, the value as in YAML: overrides the `options` of the model's manifest",
+        names_files=True,
     ),
     Parameter(
         "chain_of_causation",
         "",
         "a table of decisions and phrases of your own, laid over the shipped one; empty: that one",
+        names_files=True,
     ),
     Parameter("camera_names", list(DEFAULT_CAMERAS), "which of the model's cameras there are"),
     Parameter(
@@ -80,6 +89,17 @@ PARAMETERS: tuple[Parameter, ...] = (
         choices=("odometry", "base"),
     ),
     Parameter(
+        "rig_views",
+        "",
+        "reproject images to these views: a name in config/views/ or the path of such a file; "
+        "empty: images are taken as they are",
+    ),
+    Parameter(
+        "camera_info_topics",
+        [],
+        "sensor_msgs/CameraInfo of each camera, for rig_views; empty: beside the image topics",
+    ),
+    Parameter(
         "resize_policy",
         "crop",
         "images of another shape than the model's: crop, letterbox or stretch",
@@ -89,6 +109,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     _ms("camera_skew_ms", 50.0, "the frames of one instant from each other", 200.0, 1.0),
     _ms("odometry_gap_ms", 150.0, "neighbouring poses that are interpolated between", 1000.0, 1.0),
     _ms("extrapolation_ms", 50.0, "odometry carried forward to t0 at most", 200.0),
+    Parameter(
+        "odometry_speed_tolerance_mps",
+        1.0,
+        "odometry's speed from that of its poses, and a fifth of it on top",
+        0.1,
+        100.0,
+    ),
     _ms(
         "odometry_wait_ms", 100.0, "after due: odometry is extrapolated instead of awaited", 1000.0
     ),
@@ -99,14 +126,93 @@ PARAMETERS: tuple[Parameter, ...] = (
     _ms(
         "transport_slack_ms", 250.0, "frames are kept this long beyond what a sample spans", 5000.0
     ),
+    Parameter(
+        "isolation",
+        "auto",
+        "the model in a process of its own, which may hang or crash, or in a thread of the node's; "
+        "auto: as the backend asks (Alpamayo: process)",
+        choices=("auto", "process", "thread"),
+    ),
+    Parameter(
+        "plan_timeout_s",
+        10.0,
+        "a model's process that takes longer for a plan, or a step of an answer, is killed and "
+        "started anew",
+        0.1,
+        600.0,
+    ),
+    Parameter("load_timeout_s", 600.0, "the same for loading and for warming up", 1.0, 7200.0),
+    Parameter(
+        "camera_loss",
+        "stop",
+        "a camera lost, frozen, black or unreadable: stop, or continue with the others where the "
+        "model takes so few, flagged",
+        choices=("stop", "continue"),
+    ),
+    Parameter(
+        "required_cameras", ["front_wide"], "cameras that no plan is made without, whatever is lost"
+    ),
+    Parameter(
+        "image_checks",
+        True,
+        "black, overexposed and frozen pictures count as lost; false for pictures that may be so",
+    ),
+    Parameter(
+        "camera_info",
+        "refuse",
+        "CameraInfo and mountings that are not as the model was trained: refuse to configure, flag "
+        "in /diagnostics, or ignore",
+        choices=("refuse", "flag", "ignore"),
+    ),
+    Parameter(
+        "safety",
+        "enforce",
+        "a plan that breaks a limit: enforce (repaired, or the vehicle is stopped) or observe "
+        "(named in the status, and published; for models on the bench)",
+        choices=("enforce", "observe"),
+    ),
+    Parameter(
+        "vehicle",
+        "",
+        "its limits: a file like config/vehicle.yaml; empty: that one",
+        names_files=True,
+    ),
+    Parameter("vehicle_profile", "default", "which profile of that file is in force"),
+    _ms(
+        "plan_age_limit_ms",
+        500.0,
+        "a plan older than this does not go out; nothing sent for as long: the vehicle is stopped",
+        10000.0,
+        100.0,
+    ),
+    Parameter(
+        "fallback_recovery_ticks",
+        3,
+        "good plans in a row after which they are driven again",
+        1,
+        100,
+    ),
+    Parameter(
+        "fallback_lock_ticks",
+        10,
+        "unsafe plans in a row after which the stop stays until the planner is activated anew, or "
+        "somebody else has driven (~/engaged); 0: never",
+        0,
+        1000,
+    ),
+    Parameter(
+        "fallback_on_path",
+        True,
+        "~/path has the fallback too; false for consumers that drive it at a speed of their own",
+    ),
     Parameter("decode_threads", 2, "threads that decode images", 1, 16),
     Parameter("navigation_timeout_s", 60.0, "navigation text is forgotten after", 0.1, 86400.0),
     Parameter(
         "navigation_max_length",
-        256,
+        MAX_NAVIGATION_LENGTH,
         "characters of a navigation text; a longer one is refused, and none is in force then",
         1,
-        4096,
+        MAX_NAVIGATION_LENGTH,
     ),
     Parameter(
         "ask_timeout_s",
@@ -122,6 +228,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         0.0,
         60.0,
     ),
+    Parameter(
+        "file_roots",
+        [],
+        "folders below which parameters set at run time may name files, beside the package's own "
+        "and those of files named at the start; not to be changed at run time",
+    ),
+    Parameter("hardware_id", "", "of the entries in /diagnostics; empty: the host's name"),
     Parameter("autostart", False, "configure and activate without being asked"),
 )
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from alpamayo_ros.buffers import FrameBuffer, FrameSlot, PoseBuffer
+from alpamayo_ros.camera_policy import CameraPolicy, all_of
 from alpamayo_ros.laggards import Arrivals, check_against_clock, name_laggard, out_of_order
-from alpamayo_ros.sampling import FRAME_SPAN_NS, HISTORY_SPAN_NS, SamplingLimits, Selection, select
+from alpamayo_ros.lost_cameras import LostCameras
+from alpamayo_ros.motion import BELIEVED, HISTORY_SPAN_NS, is_elsewhere
+from alpamayo_ros.sampling import FRAME_SPAN_NS, SamplingLimits, Selection, select
 from alpamayo_ros.schedule import TICK_NS, TickSchedule
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, EgoPose, Rejection, RejectionReason
 
@@ -26,8 +29,11 @@ BACKWARD_JUMP_NS = 200 * NS_PER_MS
 FORWARD_JUMP_NS = 2 * NS_PER_S
 # "now" is read before the lock is held, so that threads may hand it in slightly out of order.
 NOW_BACKWARD_NS = 1 * NS_PER_S
-# Neighbouring poses further apart than any vehicle drives: a relocalisation, or a reset.
-POSE_JUMP_M, POSE_JUMP_MPS = 2.0, 60.0
+
+STUCK = (
+    "(unchanged since the vehicle stands; when it is right, drive on by hand, or deactivate and "
+    "activate the planner)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +54,21 @@ Tick = Selection | Rejection
 class Pipeline:
     """Buffers, schedule and selection. Thread-safe: one lock around every call."""
 
-    def __init__(self, settings: PipelineSettings) -> None:
+    def __init__(self, settings: PipelineSettings, policy: CameraPolicy | None = None) -> None:
+        """`policy` says which cameras ticks may go on without; None: none."""
         self.settings = settings
         frames_ns = FRAME_SPAN_NS + TICK_NS + settings.limits.frame_tolerance_ns
         # A tick may be served until its deadline, so that long its inputs must be kept.
         slack_ns = max(settings.transport_slack_ns, settings.tick_deadline_ns + TICK_NS)
         self.frames = {name: FrameBuffer(name, frames_ns + slack_ns) for name in settings.cameras}
         self.poses = PoseBuffer(HISTORY_SPAN_NS + slack_ns + 250 * NS_PER_MS)
+        self._lost = LostCameras(
+            self.frames, policy or all_of(settings.cameras), settings.limits.frame_tolerance_ns
+        )
         self._schedule = TickSchedule()
         self._arrivals = Arrivals()
         self._refused: dict[int, Rejection] = {}  # candidates for t0 that proved invalid
+        self._doubt: Rejection | None = None  # what odometry contradicted itself in
         self._newest_now_ns = 0
         self._ready: deque[Tick] = deque()
         self._lock = threading.RLock()
@@ -85,8 +96,8 @@ class Pipeline:
             if refused is not None:
                 return refused
             newest = self.poses.newest
-            if newest is not None and _is_elsewhere(newest, pose):
-                self.poses.clear()
+            if newest is not None and is_elsewhere(newest, pose):
+                self._relocate(newest, pose)
             return self._added(self.poses.add(pose), "odometry", pose.stamp_ns, now_ns)
 
     def discard(self, slot: FrameSlot) -> None:
@@ -110,6 +121,8 @@ class Pipeline:
         with self._lock:
             self._ready.clear()
             self._refused.clear()
+            self._lost.clear()
+            self._doubt = None
             self._schedule.start(now_ns)
             watermark = self._watermark_ns()
             if watermark is not None:
@@ -156,6 +169,9 @@ class Pipeline:
     def _next_tick(self, now_ns: int) -> Tick | None:
         due = self._schedule.due_ns
         assert due is not None
+        watermark = self._watermark_ns()
+        if watermark is not None and self._lost.take_back(watermark):
+            self._refused.clear()
         refusal: Rejection | None = None
         for t0_ns in self._candidates(now_ns):
             outcome = self._refused.get(t0_ns) or self._try(t0_ns, due, now_ns)
@@ -169,6 +185,9 @@ class Pipeline:
         if now_ns - due <= self.settings.tick_deadline_ns:
             return None
         rejection = replace(self._laggard(now_ns) or refusal or self._unknown(), due_ns=due)
+        if self._lost.leave_out(rejection):
+            self._refused.clear()
+            return self._next_tick(now_ns)
         self._schedule.missed(now_ns, self.settings.tick_deadline_ns)
         horizon_ns = due - TICK_NS
         self._refused = {t0: why for t0, why in self._refused.items() if t0 >= horizon_ns}
@@ -185,7 +204,7 @@ class Pipeline:
             return []
         earliest = self._earliest_ns(TICK_NS, now_ns)
         stamps: set[int] = set()
-        for buffer in self.frames.values():
+        for buffer in self._lost.present().values():
             stamps.update(buffer.stamps_between(earliest, watermark))
         # The period as it was at each stamp: at the watermark it depends on what else has come.
         return [
@@ -210,10 +229,26 @@ class Pipeline:
             return Rejection(
                 RejectionReason.ODOMETRY_MISSING, "odometry", detail="has not reached t0 yet"
             )
-        outcome = select(self.frames, self.poses, t0_ns, self.settings.limits, due_ns)
-        if isinstance(outcome, Rejection) and reached:
-            self._refused[t0_ns] = outcome
-        return outcome
+        outcome = select(self._lost.present(), self.poses, t0_ns, self.settings.limits, due_ns)
+        outcome = self._doubted(outcome)
+        if isinstance(outcome, Rejection):
+            if reached:
+                self._refused[t0_ns] = outcome
+            return outcome
+        return replace(outcome, left_out=self._lost.why)
+
+    def _doubted(self, outcome: Tick) -> Tick:
+        """Odometry that contradicted itself is believed again when the two have agreed in motion:
+        at a standstill a pose that is stuck agrees with anything."""
+        if isinstance(outcome, Rejection):
+            if outcome.reason == RejectionReason.ODOMETRY_INCONSISTENT:
+                self._doubt = outcome
+            return outcome
+        if abs(outcome.speed_mps) > BELIEVED * self.settings.limits.speed_tolerance_mps:
+            self._doubt = None
+        if self._doubt is None:
+            return outcome
+        return replace(self._doubt, due_ns=outcome.due_ns, detail=f"{self._doubt.detail} {STUCK}")
 
     def _awaits_odometry(self, t0_ns: int, due_ns: int, now_ns: int) -> bool:
         """Whether odometry may still come in time for t0; a t0 later than due is waited for later,
@@ -226,7 +261,7 @@ class Pipeline:
     # ---- helpers -----------------------------------------------------------------------------
 
     def _watermark_ns(self) -> int | None:
-        newest = [buffer.newest_ns for buffer in self.frames.values()]
+        newest = [buffer.newest_ns for buffer in self._lost.present().values()]
         known = [stamp for stamp in newest if stamp is not None]
         return min(known) if len(known) == len(newest) and known else None
 
@@ -236,7 +271,7 @@ class Pipeline:
         Below the watermark it does not depend on the order of arrival.
         """
         periods = [TICK_NS]
-        for buffer in self.frames.values():
+        for buffer in self._lost.present().values():
             stamps = buffer.stamps_between(until_ns - 4 * TICK_NS, until_ns)
             if len(stamps) > 2:
                 spacings = sorted(b - a for a, b in zip(stamps, stamps[1:]))
@@ -277,6 +312,8 @@ class Pipeline:
         """Note what became of a message; why its buffer did not take it, where it did not."""
         if added:
             self._arrivals.taken(source, stamp_ns, now_ns)
+            if stamp_ns < (self._buffer(source).newest_ns or 0):
+                self._refused.clear()  # it came out of order, and may be what a candidate lacked
             return None
         why = out_of_order(source, stamp_ns, self._buffer(source).newest_ns)
         self._arrivals.refused(source, why, now_ns)
@@ -287,19 +324,32 @@ class Pipeline:
         for name in (*self.frames, "odometry"):
             self._buffer(name).clear()
         self._refused.clear()
-        if self._schedule.due_ns is None:
-            return
+        self._lost.clear()
+        detail = "buffers cleared; planning resumes when they have filled again"
+        if self._tell(RejectionReason.CLOCK_JUMP, source, by_ns / NS_PER_MS, "ms", detail):
+            self._schedule.start(now_ns)
+
+    def _relocate(self, before: EgoPose, after: EgoPose) -> None:
+        """Odometry goes on elsewhere: what is known of the way until now is of no use there."""
+        self.poses.clear()
+        self._refused.clear()
+        detail = "history begins anew; planning resumes in 1.5 s"
+        if before.frame_id != after.frame_id:
+            detail = f"frame_id {before.frame_id!r} became {after.frame_id!r}: {detail}"
+        moved_m = float(np.linalg.norm(after.position_m - before.position_m))
+        self._tell(RejectionReason.ODOMETRY_JUMP, "odometry", moved_m, "m", detail)
+
+    def _tell(
+        self, reason: RejectionReason, source: str, value: float, unit: str, detail: str
+    ) -> bool:
+        """A rejection outside the ticks' own order; False where none are made."""
+        due_ns = self._schedule.due_ns
+        if due_ns is None:
+            return False
         self._ready.append(
-            Rejection(
-                RejectionReason.CLOCK_JUMP,
-                source,
-                by_ns / NS_PER_MS,
-                unit="ms",
-                due_ns=self._schedule.due_ns,
-                detail="buffers cleared; planning resumes when they have filled again",
-            )
+            Rejection(reason, source, value, unit=unit, due_ns=due_ns, detail=detail)
         )
-        self._schedule.start(now_ns)
+        return True
 
     def _buffer(self, source: str) -> FrameBuffer | PoseBuffer:
         return self.poses if source == "odometry" else self.frames[source]
@@ -312,10 +362,11 @@ class Pipeline:
         """The source that no stamp able to serve the due tick has come from."""
         period_ns = self._frame_period_ns(self._watermark_ns() or 0)
         earliest_ns = self._earliest_ns(period_ns, now_ns)
-        needed_ns = dict.fromkeys(self.frames, earliest_ns)
+        needed_ns = dict.fromkeys(self._lost.present(), earliest_ns)
         needed_ns["odometry"] = earliest_ns - self.settings.limits.extrapolation_ns
         limit_ns = self.settings.tick_deadline_ns + TICK_NS
-        return name_laggard(self._newest(), self._arrivals, needed_ns, now_ns, limit_ns)
+        newest_ns = {name: self._newest()[name] for name in needed_ns}
+        return name_laggard(newest_ns, self._arrivals, needed_ns, now_ns, limit_ns)
 
     def _unknown(self) -> Rejection:
         """Every source is there, yet no stamp could be tried: none since the start."""
@@ -324,10 +375,3 @@ class Pipeline:
             min(self.frames, key=lambda name: self.frames[name].newest_ns or 0),
             detail="no stamp that every camera has reached was due",
         )
-
-
-def _is_elsewhere(before: EgoPose, after: EgoPose) -> bool:
-    """Whether two poses belong to no one drive: another frame, or a jump of the position."""
-    reach_m = POSE_JUMP_M + POSE_JUMP_MPS * abs(after.stamp_ns - before.stamp_ns) / NS_PER_S
-    moved_m = float(np.linalg.norm(after.position_m - before.position_m))
-    return after.frame_id != before.frame_id or moved_m > reach_m

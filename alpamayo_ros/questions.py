@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.model_text import TextRefused, clean
+from alpamayo_ros.model_text import MAX_QUESTION_LENGTH, TextRefused, clean
 from alpamayo_ros.types import Answer, PlannerSample
 
-MAX_QUESTION_LENGTH = 1000  # characters
 NOTHING_SEEN = (
     "nothing to look at yet: no instant has been planned from since activation; ~/status names "
     "the input that is missing"

@@ -13,15 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
-from alpamayo_ros.buffers import FrameBuffer, FrameSlot, InterpolatedPoses, PoseBuffer, interpolate
+from alpamayo_ros.buffers import FrameBuffer, FrameSlot, InterpolatedPoses, PoseBuffer
+from alpamayo_ros.motion import MotionLimits, motion_at
 from alpamayo_ros.types import (
     CAMERA_NAMES,
     FRAME_STEP_NS,
-    HISTORY_STEP_NS,
     N_FRAMES,
-    N_HISTORY,
     NS_PER_MS,
-    EgoPose,
     ImageError,
     PlannerSample,
     Pose3,
@@ -29,21 +27,15 @@ from alpamayo_ros.types import (
     RejectionReason,
 )
 
-HISTORY_SPAN_NS = (N_HISTORY - 1) * HISTORY_STEP_NS
 FRAME_SPAN_NS = (N_FRAMES - 1) * FRAME_STEP_NS
-# Half a second of speeds: long enough to average out the quantisation of wheel odometry, short
-# enough to follow the onset of braking.
-ACCELERATION_SPAN_NS = 500 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingLimits:
+class SamplingLimits(MotionLimits):
     """How far inputs may be from what was asked for."""
 
     frame_tolerance_ns: int = 50 * NS_PER_MS  # a frame from its grid time
     camera_skew_ns: int = 50 * NS_PER_MS  # the frames of one instant from each other
-    odometry_gap_ns: int = 150 * NS_PER_MS  # neighbours of an interpolated pose
-    extrapolation_ns: int = 50 * NS_PER_MS  # odometry carried forward to t0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +53,7 @@ class Selection:
     odometry_frame_id: str
     skew_ns: int
     navigation: str | None = None
+    left_out: tuple[Rejection, ...] = ()  # cameras that it is made without, and why
     ready_ns: int = 0  # steady time at which the last message that it needed arrived
 
 
@@ -86,22 +79,20 @@ def select(
     skew_ns = max(_spread(rows, k) for k in range(N_FRAMES))
     if skew_ns > limits.camera_skew_ns:
         return _camera_skew(rows, skew_ns, limits, due_ns)
-    motion = _select_motion(poses, t0_ns, limits, due_ns)
+    motion = motion_at(poses, t0_ns, limits, due_ns)
     if isinstance(motion, Rejection):
         return motion
-    history, near_t0 = motion
-    speed, yaw_rate = _motion_at(near_t0, t0_ns)
     names = by_model_index(list(rows))
     return Selection(
         t0_ns=t0_ns,
         due_ns=due_ns,
         slots=tuple(tuple(rows[name]) for name in names),
         camera_indices=tuple(CAMERA_NAMES.index(name) for name in names),
-        history=history,
-        speed_mps=speed,
-        acceleration_mps2=_acceleration(poses, t0_ns),
-        yaw_rate_rps=yaw_rate,
-        odometry_frame_id=near_t0[-1].frame_id,
+        history=motion.history,
+        speed_mps=motion.speed_mps,
+        acceleration_mps2=motion.acceleration_mps2,
+        yaw_rate_rps=motion.yaw_rate_rps,
+        odometry_frame_id=motion.frame_id,
         skew_ns=skew_ns,
     )
 
@@ -200,71 +191,6 @@ def _camera_skew(
     )
 
 
-def _select_motion(
-    poses: PoseBuffer, t0_ns: int, limits: SamplingLimits, due_ns: int
-) -> tuple[InterpolatedPoses, list[EgoPose]] | Rejection:
-    """The 16 poses ending at t0, and the one or two measured poses around t0."""
-    oldest, newest = poses.oldest_ns, poses.newest_ns
-    reject = RejectionReason
-    if oldest is None or newest is None:
-        return Rejection(reject.ODOMETRY_MISSING, "odometry", due_ns=due_ns, detail="none yet")
-    if oldest > t0_ns - HISTORY_SPAN_NS:
-        return Rejection(
-            reject.WARMING_UP,
-            "odometry",
-            (t0_ns - oldest) / NS_PER_MS,
-            HISTORY_SPAN_NS / NS_PER_MS,
-            "ms",
-            due_ns,
-            "history before t0",
-        )
-    if t0_ns - newest > limits.extrapolation_ns:
-        return Rejection(
-            reject.ODOMETRY_MISSING,
-            "odometry",
-            (t0_ns - newest) / NS_PER_MS,
-            limits.extrapolation_ns / NS_PER_MS,
-            "ms",
-            due_ns,
-            "ends before t0",
-        )
-    stamps = t0_ns - HISTORY_SPAN_NS + HISTORY_STEP_NS * np.arange(N_HISTORY, dtype=np.int64)
-    history = interpolate(poses.around(int(stamps[0]), t0_ns), stamps)
-    worst_gap = int(history.gaps_ns.max())
-    if worst_gap > limits.odometry_gap_ns:
-        return Rejection(
-            reject.ODOMETRY_GAP,
-            "odometry",
-            worst_gap / NS_PER_MS,
-            limits.odometry_gap_ns / NS_PER_MS,
-            "ms",
-            due_ns,
-            "between neighbouring poses",
-        )
-    return history, poses.around(t0_ns, t0_ns)
-
-
-def _motion_at(around_t0: Sequence[EgoPose], t0_ns: int) -> tuple[float, float]:
-    """Speed and yaw rate at t0 from the poses on its two sides (or the last one before it)."""
-    before, after = around_t0[0], around_t0[-1]
-    gap = after.stamp_ns - before.stamp_ns
-    fraction = min(max((t0_ns - before.stamp_ns) / gap, 0.0), 1.0) if gap else 0.0
-    speed = before.speed_mps + fraction * (after.speed_mps - before.speed_mps)
-    yaw_rate = before.yaw_rate_rps + fraction * (after.yaw_rate_rps - before.yaw_rate_rps)
-    return speed, yaw_rate
-
-
-def _acceleration(poses: PoseBuffer, t0_ns: int) -> float:
-    """Slope of the speeds of the half second before t0, by least squares; 0 from one pose."""
-    recent = poses.between(t0_ns - ACCELERATION_SPAN_NS, t0_ns)
-    if len(recent) < 2:
-        return 0.0
-    times = np.array([(pose.stamp_ns - t0_ns) * 1e-9 for pose in recent])
-    speeds = np.array([pose.speed_mps for pose in recent])
-    times -= times.mean()
-    return float(times @ speeds / (times @ times))
-
-
 def materialise(selection: Selection) -> PlannerSample:
     """Decode what was selected. Raises UnreadableFrame naming the frame that does not decode."""
     images: list[list[NDArray[np.uint8]]] = []
@@ -305,3 +231,9 @@ class UnreadableFrame(Exception):
         super().__init__(f"{slot.camera}: {reason}")
         self.slot = slot
         self.reason = reason
+
+    def rejection(self, due_ns: int) -> Rejection:
+        """For the tick that selected it."""
+        return Rejection(
+            RejectionReason.IMAGE_UNREADABLE, self.slot.camera, due_ns=due_ns, detail=self.reason
+        )

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 
-from alpamayo_ros.messages import SourceReport
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, Rejection
 
 RATE_STAMPS = 30  # stamps that a rate is taken over
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """One input's figures; see msg/SourceStatus.msg."""
+
+    name: str
+    topic: str
+    age_ms: float
+    transport_ms: float
+    rate_hz: float
+    received: int
+    rejected: int
+    last_error: str = ""
+    view_coverage: float = float("nan")
 
 
 class Source:
@@ -21,6 +36,7 @@ class Source:
         self._last_error = ""
         self._stamps: deque[int] = deque(maxlen=RATE_STAMPS)
         self._transport_ns: int | None = None
+        self.view_coverage = float("nan")  # of the model's view, where images are reprojected
 
     def arrived(self, stamp_ns: int, now_ns: int) -> None:
         """A message came; `now_ns` is ROS time."""
@@ -52,4 +68,5 @@ class Source:
                 received=self._received,
                 rejected=self._rejected,
                 last_error=self._last_error,
+                view_coverage=self.view_coverage,
             )

@@ -64,16 +64,23 @@ class RejectionReason(str, enum.Enum):
     CAMERA_MISSING = "camera_missing"  # no frame of a camera within tolerance of its grid time
     CAMERA_SKEW = "camera_skew"  # frames of one instant lie too far apart
     IMAGE_UNREADABLE = "image_unreadable"  # the frame's bytes do not decode
+    IMAGE_BLANK = "image_blank"  # black, or overexposed
+    CAMERA_FROZEN = "camera_frozen"  # the same pixels again while the vehicle moves
+    CAMERA_UNCALIBRATED = "camera_uncalibrated"  # rig_views needs what the camera lacks
     ODOMETRY_MISSING = "odometry_missing"  # no odometry, or it ends too long before t0
     ODOMETRY_GAP = "odometry_gap"  # poses too far apart to interpolate between
     ODOMETRY_INVALID = "odometry_invalid"  # not finite, or a quaternion that is not a rotation
     ODOMETRY_FRAME = "odometry_frame"  # child_frame_id is not the rig and no offset is known
+    ODOMETRY_INCONSISTENT = "odometry_inconsistent"  # poses and speeds contradict each other
+    ODOMETRY_JUMP = "odometry_jump"  # elsewhere, or in another frame_id: history begins anew
     OUT_OF_ORDER = "out_of_order"  # a stamp not newer than the newest of its source
     FUTURE_STAMP = "future_stamp"  # a stamp ahead of the clock
     CLOCK_MISMATCH = "clock_mismatch"  # stamps and the node's clock are not the same clock
     CLOCK_JUMP = "clock_jump"  # time went backwards or leapt: the buffers were cleared
     PLANNER_BUSY = "planner_busy"  # a newer sample took this one's place before inference
     PLANNER_FAILED = "planner_failed"  # the backend raised, or returned a plan that is none
+    PLAN_UNSAFE = "plan_unsafe"  # a plan that broke a limit of the safety stage
+    RECOVERING = "recovering"  # a good plan, while the fallback waits for more of them
 
     def __str__(self) -> str:
         return self.value
@@ -165,10 +172,11 @@ class PlannerSample:
 
 
 class ReasoningSource(str, enum.Enum):
-    """Who wrote the reasoning: the model, or we from the trajectory it planned."""
+    """Who wrote the reasoning: the model, we from the trajectory it planned, or its teacher."""
 
     MODEL = "model"
     TRAJECTORY = "trajectory"
+    TEACHER = "teacher"  # looked up in its labels of a recording
 
     def __str__(self) -> str:
         return self.value
@@ -200,6 +208,15 @@ class Answer:
     stage_ms: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a model said with one of its candidates."""
+
+    reasoning: str
+    decisions: Decisions
+    critical_components: tuple[CriticalComponent, ...] = ()
+
+
 def _no_timings() -> Mapping[str, float]:
     return MappingProxyType({})
 
@@ -219,9 +236,14 @@ class Plan:
     reasoning_source: ReasoningSource
     decisions: Decisions
     model: str  # the manifest's name
-    source: str = "planner"  # "planner", later "fallback"
+    source: str = "planner"  # or "fallback"
     critical_components: tuple[CriticalComponent, ...] = ()
     stage_ms: Mapping[str, float] = field(default_factory=_no_timings)
+    # With these a candidate can take the plan's place; None from planners that have but one.
+    candidates_action: NDArray[np.float64] | None = None  # (n, 64, 2) as `action`
+    candidates_speed_t0_mps: NDArray[np.float64] | None = None  # (n,)
+    candidates_stated: tuple[Stated, ...] = ()  # what each came with; empty: all as the plan
+    is_scored: bool = False  # the choice among them is left to the safety stage
 
     def __post_init__(self) -> None:
         for name, shape in (
@@ -236,7 +258,22 @@ class Plan:
                 bad = int(np.count_nonzero(~np.isfinite(array)))
                 raise ValueError(f"{name} has {bad} values that are not finite")
             object.__setattr__(self, name, array)
+        self._check_candidates()
         object.__setattr__(self, "stage_ms", MappingProxyType(dict(self.stage_ms)))
+
+    def _check_candidates(self) -> None:
+        count = len(self.candidates_xyz_in_rig_t0)
+        for name, shape in (
+            ("candidates_action", (count, N_WAYPOINTS, 2)),
+            ("candidates_speed_t0_mps", (count,)),
+        ):
+            if getattr(self, name) is not None:
+                array = readonly(getattr(self, name), np.float64, shape, name)
+                object.__setattr__(self, name, array)
+        if (self.candidates_action is None) != (self.candidates_speed_t0_mps is None):
+            raise ValueError("candidates_action and candidates_speed_t0_mps come together")
+        if len(self.candidates_stated) not in (0, count):
+            raise ValueError(f"{len(self.candidates_stated)} statements for {count} candidates")
 
     @property
     def times_s(self) -> NDArray[np.float64]:
@@ -246,8 +283,13 @@ class Plan:
     @property
     def speeds_mps(self) -> NDArray[np.float64]:
         """(65,) speed at t0 and at every waypoint, from the actions."""
-        steps = np.cumsum(self.action[:, 0]) * WAYPOINT_STEP_S
-        return self.speed_t0_mps + np.concatenate(([0.0], steps))
+        return speeds_along(self.action, self.speed_t0_mps)
+
+
+def speeds_along(action: NDArray[np.float64], speed_t0_mps: float) -> NDArray[np.float64]:
+    """(65,) m/s at t0 and at every waypoint of actions (64, 2)."""
+    steps = np.cumsum(action[:, 0]) * WAYPOINT_STEP_S
+    return speed_t0_mps + np.concatenate(([0.0], steps))
 
 
 # Pixels of a frame, made when first asked for. Raises ImageError.

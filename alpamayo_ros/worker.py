@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from alpamayo_ros.backends.base import PlannerBackend, timed_plan
+from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.model_text import TextRefused
 from alpamayo_ros.questions import BUSY, AskResult, Question, check_question
 from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
@@ -21,7 +22,10 @@ from alpamayo_ros.types import Plan, PlannerSample, Rejection, RejectionReason
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one selection: a plan and its sample, or a rejection."""
+    """What became of one selection: a plan and its sample, or a rejection.
+
+    `selection` is the one planned from: without the cameras that proved useless.
+    """
 
     selection: Selection
     sample: PlannerSample | None = None
@@ -31,18 +35,22 @@ class Outcome:
     stage_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def run(backend: PlannerBackend, selection: Selection) -> Outcome:
-    """Decode and plan one selection; whatever goes wrong becomes a rejection."""
+def run(backend: PlannerBackend, selection: Selection, judge: CameraJudge | None = None) -> Outcome:
+    """Decode and plan one selection; whatever goes wrong becomes a rejection.
+
+    `judge` says which cameras show nothing, and what to do then; without it all that decode do.
+    """
     start = time.perf_counter()
+    unreadable: UnreadableFrame | None = None
     try:
+        if judge is not None:
+            checked = judge.without_faulty(selection)
+            if isinstance(checked, Rejection):
+                return Outcome(selection, rejection=checked)
+            selection, unreadable = checked
         sample = materialise(selection)
     except UnreadableFrame as error:
-        rejection = Rejection(
-            RejectionReason.IMAGE_UNREADABLE,
-            error.slot.camera,
-            due_ns=selection.due_ns,
-            detail=error.reason,
-        )
+        rejection = error.rejection(selection.due_ns)
         return Outcome(selection, rejection=rejection, unreadable=error)
     except Exception as error:  # frames of different sizes; the thread must outlive it
         return Outcome(selection, rejection=_failed(selection, error))
@@ -52,16 +60,17 @@ def run(backend: PlannerBackend, selection: Selection) -> Outcome:
         if plan.t0_ns != sample.t0_ns:
             raise ValueError(f"the plan is of t0 {plan.t0_ns}, the sample of {sample.t0_ns}")
     except Exception as error:  # a model may raise anything; the vehicle must hear of it
-        return Outcome(selection, sample, rejection=_failed(selection, error))
-    return Outcome(selection, sample, plan, stage_ms={"decode": decode_ms, **stages})
+        return Outcome(selection, sample, None, _failed(selection, error), unreadable)
+    return Outcome(selection, sample, plan, None, unreadable, {"decode": decode_ms, **stages})
 
 
 def _failed(selection: Selection, error: Exception) -> Rejection:
+    detail = f"{type(error).__name__}: {error}"
+    # PyTorch's own is a RuntimeError, and this module knows no PyTorch.
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        detail += "; free memory on its device: fewer samples or tokens, a smaller dtype or model"
     return Rejection(
-        RejectionReason.PLANNER_FAILED,
-        "planner",
-        due_ns=selection.due_ns,
-        detail=f"{type(error).__name__}: {error}",
+        RejectionReason.PLANNER_FAILED, "planner", due_ns=selection.due_ns, detail=detail
     )
 
 
@@ -73,7 +82,8 @@ class InferenceWorker:
     """A thread with one slot for a selection, and one for a question, which always comes second.
 
     `on_done` is called on the thread: hand over to the executor there. What it raises goes to
-    `on_fault` as a text, and the thread goes on.
+    `on_fault` as a text, and the thread goes on. The backend is closed when the thread ends, so
+    that its memory comes back even where a last plan outlasts `close`.
     """
 
     def __init__(
@@ -81,8 +91,9 @@ class InferenceWorker:
         backend: PlannerBackend,
         on_done: Callable[[Outcome], None],
         on_fault: Callable[[str], None] = _to_stderr,
+        judge: CameraJudge | None = None,
     ) -> None:
-        self._backend = backend
+        self._backend, self._judge = backend, judge
         self._on_done, self._on_fault = on_done, on_fault
         self._waiting: Selection | None = None
         self._question: Question | None = None
@@ -132,12 +143,17 @@ class InferenceWorker:
             self._wake.notify()
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Stop after the plan or step in progress; False where it took longer than `timeout_s`."""
+        """Stop after the plan or step in progress; False where it took longer than `timeout_s`.
+
+        One that takes longer is broken off where the backend can be.
+        """
         with self._wake:
             self._closed = True
             self._forget("the planner is shutting down")
             self._wake.notify()
         self._thread.join(timeout_s)
+        if self._thread.is_alive() and self._backend.abort():
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _forget(self, reason: str) -> None:
@@ -146,7 +162,18 @@ class InferenceWorker:
         if self._question is not None:
             self._question.fail(reason)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread, and with it the model, is still there."""
+        return self._thread.is_alive()
+
     def _loop(self) -> None:
+        try:
+            self._serve()
+        finally:
+            self._backend.close()
+
+    def _serve(self) -> None:
         while True:
             with self._wake:
                 while self._waiting is None and self._question is None and not self._closed:
@@ -166,7 +193,7 @@ class InferenceWorker:
                 self._plan(selection, epoch)
 
     def _plan(self, selection: Selection, epoch: int) -> None:
-        outcome = run(self._backend, selection)
+        outcome = run(self._backend, selection, self._judge)
         with self._wake:
             if outcome.sample is not None and epoch == self._epoch:
                 self._newest = outcome.sample

@@ -37,6 +37,7 @@ LISTS = {
     "camera_topics": "the cameras' topics in the same order: /a/image,/b/image/compressed,…",
     "model_options": "over the manifest's options: samples=6,choice=medoid,…",
 }
+CAMERAS = ("front_wide", "front_tele", "cross_left", "cross_right")  # camera_names' default
 HOW_TO_LIST = " (separated by commas, or a YAML list)"
 # Arguments of launch alone: default and description.
 OTHERS = {
@@ -115,15 +116,23 @@ def _start(context: LaunchContext) -> list[Any]:
     )
     if not _as_bool("rviz", given("rviz")):
         return [planner]
-    return [planner, _rviz(given, namespace, parameters.get("use_sim_time"))]
+    cameras = dict(
+        zip(parameters.get("camera_names", CAMERAS), parameters.get("camera_topics", []))
+    )
+    return [planner, _rviz(given, namespace, parameters.get("use_sim_time"), cameras)]
 
 
-def _rviz(given: Any, namespace: str, use_sim_time: bool | None) -> Node:
+def _rviz(
+    given: Any, namespace: str, use_sim_time: bool | None, camera_topics: dict[str, str]
+) -> Node:
     """RViz; its configuration names the default topics, so others are remapped."""
     prefix = "/" + namespace.strip("/") if namespace.strip("/") else ""
     remappings = [(f"/planner/{name}", f"{prefix}/planner/{name}") for name in ("path", "markers")]
     if given("odometry_topic"):
         remappings.append(("/odom", given("odometry_topic")))
+    for name, topic in camera_topics.items():
+        if topic.endswith("/compressed"):  # RViz takes the kind of image from the topic's name
+            remappings.append((f"/camera/{name}/image/compressed", topic))
     return Node(
         package="rviz2",
         executable="rviz2",

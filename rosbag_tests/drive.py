@@ -26,20 +26,21 @@ from alpamayo_ros.types import DEFAULT_CAMERAS
 
 STEP_NS = 20_000_000  # odometry at 50 Hz
 STEPS_A_FRAME = 5  # cameras at 10 Hz
+N_PICTURES = 4
 HISTORY_NS = 1_800_000_000  # published at once at the start, so that nothing has to warm up
 
 
-def jpeg(height: int = 80, width: int = 144) -> bytes:
-    """A small picture with something in it."""
-    ramp = np.linspace(0, 255, width, dtype=np.uint8)
+def jpeg(height: int = 80, width: int = 144, moved: int = 0) -> bytes:
+    """A small picture with something in it, another one for every `moved`."""
+    ramp = np.roll(np.linspace(0, 255, width, dtype=np.uint8), 8 * moved)
     return cv2.imencode(".jpg", np.repeat(np.tile(ramp, (height, 1))[..., None], 3, axis=2))[
         1
     ].tobytes()
 
 
-def raw_image(height: int = 80, width: int = 144) -> Image:
-    """A grey picture, uncompressed."""
-    data = bytes([128]) * (height * width * 3)
+def raw_image(height: int = 80, width: int = 144, moved: int = 0) -> Image:
+    """A grey picture, uncompressed, another one for every `moved`."""
+    data = bytes([100 + moved]) * (height * width * 3)
     return Image(height=height, width=width, encoding="rgb8", step=width * 3, data=data)
 
 
@@ -72,7 +73,7 @@ class Motion:
 
 
 class Drive:
-    """Publishes a motion and four still pictures of it.
+    """Publishes a motion and pictures of it, of which no two in a row are the same.
 
     With `sim_time` it carries the clock too and begins at 1000 s; otherwise stamps are of the
     machine's clock. `step` is called by a timer of `node`'s executor and catches up when late.
@@ -97,9 +98,12 @@ class Drive:
         self._node, self._child_frame = node, child_frame
         self._sim_time = sim_time
         qos = topics.reliable_qos()
-        self._still = raw_image() if raw else CompressedImage(format="jpeg", data=jpeg())
+        self._pictures: list[Any] = [
+            raw_image(moved=k) if raw else CompressedImage(format="jpeg", data=jpeg(moved=k))
+            for k in range(N_PICTURES)
+        ]
         self._images = {
-            name: node.create_publisher(type(self._still), topic, qos)
+            name: node.create_publisher(type(self._pictures[0]), topic, qos)
             for name, topic in zip(DEFAULT_CAMERAS, camera_topics(raw))
             if name in cameras
         }
@@ -148,9 +152,10 @@ class Drive:
         if self._clock is not None:
             self._clock.publish(Clock(clock=stamp))
         if (stamp_ns // STEP_NS) % STEPS_A_FRAME == 0:
+            picture = self._pictures[stamp_ns // STEP_NS // STEPS_A_FRAME % N_PICTURES]
             for name, publisher in self._images.items():
                 if name not in self.cut:
-                    image = self.mutate(name, copy.copy(self._still))
+                    image = self.mutate(name, copy.copy(picture))
                     image.header = Header(stamp=stamp)
                     publisher.publish(image)
         if "odometry" not in self.cut:

@@ -238,9 +238,25 @@ class Bench:
         )
 
     def wait_plans(self, count: int = 1, timeout_s: float = START_S) -> None:
-        """Until `count` more paths have come."""
-        start = len(self.paths)
-        self.wait(lambda: len(self.paths) >= start + count, timeout_s, f"{count} more paths")
+        """Until `count` more paths of the planner have come, and what describes them."""
+        start, paths = len(self.planned), len(self.paths)
+        self.wait(
+            lambda: len(self.planned) >= start + count and len(self.paths) >= paths + count,
+            timeout_s,
+            f"{count} more plans",
+        )
+
+    @property
+    def planned(self) -> list[PlannedTrajectory]:
+        """The trajectories that are the planner's, not the fallback's."""
+        return [t for t in self.trajectories if t.source == PlannedTrajectory.SOURCE_PLANNER]
+
+    @property
+    def planned_paths(self) -> list[PathMessage]:
+        """The paths that are the planner's: those that its trajectories run along. A stop may start
+        at the same instant."""
+        starts = [(t.header.stamp, t.points[1].pose) for t in self.planned]
+        return [p for p in self.paths if (p.header.stamp, p.poses[0].pose) in starts]
 
     def diagnostic(self, name: str) -> Any:
         """The newest diagnostic status whose name ends so, or None."""

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Generator
 
+from alpamayo_ros import action_space
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.backends.registry import BACKENDS
 from alpamayo_ros.errors import ModelError
@@ -31,7 +32,16 @@ class _TestBackend(KinematicBackend):
 
     def plan(self, sample: PlannerSample) -> Plan:
         time.sleep(float(self.manifest.options.get("plan_s", 0.0)))
+        hangs = str(self.manifest.options.get("hangs_while_file", ""))
+        while hangs and os.path.exists(hangs):
+            time.sleep(0.02)
         plan = super().plan(sample)
+        bend = self.manifest.options.get("bend_1pm")
+        if bend is not None:
+            action = plan.action.copy()
+            action[:, 1] = float(bend)
+            xyz, rot = action_space.integrate(action, plan.speed_t0_mps)
+            plan = dataclasses.replace(plan, action=action, xyz_in_rig_t0=xyz, rot_in_rig_t0=rot)
         return dataclasses.replace(plan, reasoning=f"navigation={sample.navigation}")
 
     def ask(self, sample: PlannerSample, question: str) -> Generator[None, None, Answer]:

@@ -68,14 +68,14 @@ def test_damaged_images(bench: Bench, raw: bool, damages: tuple[Callable[[Any], 
 
 
 def test_every_camera_damaged(bench: Bench) -> None:
-    """All four cameras send garbage from the start: no plan, a reason, and recovery."""
+    """All four cameras send garbage from the start: a stop, a reason, and recovery."""
     planner = bench.start_planner(autostart=True)
     drive = Drive(bench.node)
     drive.mutate = lambda camera, image: _garbage(image)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait(lambda: [s for s in bench.statuses if s.reason], 5.0, "rejection")
-    assert not bench.paths
+    assert not bench.planned
     drive.mutate = lambda camera, image: image
     bench.wait_plans(2)
     assert planner.alive
@@ -94,9 +94,9 @@ def test_cameras_of_different_sizes(bench: Bench, raw: bool) -> None:
         count += 1
         height, width = sizes.get(camera, (80 + 16 * (count % 3), 144))
         if not raw:
-            image.data = jpeg(height, width)
+            image.data = jpeg(height, width, count % 5)
             return image
-        other = raw_image(height, width)
+        other = raw_image(height, width, count % 5)
         return other
 
     drive.mutate = resized

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import views
 from alpamayo_ros.msg import VehicleCommand
 from harness import START_S, Bench
 from nav_msgs.msg import Odometry
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
+from visualization_msgs.msg import MarkerArray
 
 from alpamayo_ros import cli
+from alpamayo_ros.ros.markers import NAMESPACES
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M, LANE_WIDTH_M
 from alpamayo_ros.world.scenarios import START_M
 from alpamayo_ros.world.vehicle import WIDTH_M
@@ -31,11 +35,12 @@ def listen(bench: Bench, kind: Any, topic: str) -> list[Any]:
 
 
 def test_drives_in_its_lane_and_stops_when_the_planner_ends(bench: Bench) -> None:
-    """The chain of `make demo` on a straight road; then the planner goes, and with it the plans."""
+    """The chain of `make demo` on a straight road, images reprojected; then the planner goes."""
     odometry = listen(bench, Odometry, "/odom")
     commands = listen(bench, VehicleCommand, "/controller/command")
+    markers = listen(bench, MarkerArray, "/planner/markers")
     report = bench.folder / "report.json"
-    planner = bench.start_planner(autostart=True, use_sim_time=True)
+    planner = bench.start_planner(autostart=True, use_sim_time=True, rig_views="world")
     bench.start("controller_node", use_sim_time=True)
     world = bench.start(
         "world_node", scenario="straight", seed=2, seconds=600, report=str(report),
@@ -43,6 +48,11 @@ def test_drives_in_its_lane_and_stops_when_the_planner_ends(bench: Bench) -> Non
     )  # fmt: skip
     bench.wait(lambda: commands, DRIVE_S, "a command")
     assert commands[0].header.frame_id == "base_link"
+    # Reprojected by CameraInfo and /tf_static: of its own views the world's rig sees everything.
+    coverage = {source.name: source.view_coverage for source in bench.statuses[-1].sources}
+    assert math.isnan(coverage.pop("odometry"))
+    assert min(coverage.values()) > 0.95
+    assert_views_show_the_graph(bench, markers, odometry[-1])
     engaged_m = odometry[-1].pose.pose.position.x
 
     def moved() -> bool:
@@ -63,6 +73,39 @@ def test_drives_in_its_lane_and_stops_when_the_planner_ends(bench: Bench) -> Non
     figures = json.loads(report.read_text())
     assert figures["lane_departures"] == 0 and figures["collisions"] == []
     assert figures["progress_m"] > 30.0
+
+
+def assert_views_show_the_graph(bench: Bench, markers: list[MarkerArray], odometry: Any) -> None:
+    """RViz's and Foxglove's configurations against the running nodes: topics, types, frames."""
+    graph = dict(bench.node.get_topic_names_and_types())
+    drawn = bench.wait(
+        lambda: next((m for m in markers if any(x.ns == "path" for x in m.markers)), None),
+        DRIVE_S, "markers of a plan",
+    )  # fmt: skip
+    # frame -> who has it: the plan's, odometry's, and the rig's.
+    frames = {bench.paths[-1].header.frame_id, odometry.header.frame_id, odometry.child_frame_id}
+    for shown in (views.rviz(), views.foxglove()):
+        for topic, understood in shown.types.items():
+            assert topic in graph, f"{topic} is shown, and nobody publishes it"
+            assert not understood or set(graph[topic]) <= understood, topic
+            assert bench.node.get_publishers_info_by_topic(topic), topic
+        for topic, best_effort in shown.best_effort.items():
+            offered = {i.qos_profile.reliability for i in
+                       bench.node.get_publishers_info_by_topic(topic)}  # fmt: skip
+            # A reliable subscription hears nothing from a best-effort publisher.
+            assert best_effort or offered == {ReliabilityPolicy.RELIABLE}, topic
+        assert shown.frames <= frames, shown.frames
+        messages = {"/odom": odometry, "/planner/trajectory": bench.trajectories[-1],
+                    "/planner/status": bench.statuses[-1]}  # fmt: skip
+        for topic, path in shown.fields:
+            assert isinstance(views.value_at(messages[topic], path), float), (topic, path)
+    assert views.rviz().namespaces == set(NAMESPACES) >= {m.ns for m in drawn.markers}
+    stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in drawn.markers}
+    assert stamps <= {(p.header.stamp.sec, p.header.stamp.nanosec) for p in bench.paths}
+    assert len(stamps) == 1  # t0
+    assert {m.header.frame_id for m in drawn.markers} <= frames
+    refused = next(m for m in markers if any(x.text for x in m.markers if x.ns == "status"))
+    assert "no plan: warming_up" in refused.markers[0].text
 
 
 def test_a_trajectory_in_another_frame_is_refused(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from drive import Drive, camera_topics
+from drive import Drive
 from harness import PROFILES, START_S, Bench, NodeProcess
 from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import GetParameters
@@ -140,22 +140,6 @@ def test_demo_launch(bench: Bench) -> None:
     assert "process has died" not in launch.output
     assert bench.paths
     assert json.loads(report.read_text())["lane_departures"] == 0
-
-
-def test_rviz_shows_what_the_planner_publishes() -> None:
-    """planner.rviz: fixed frame odom, the planner's path and markers, odometry, a camera."""
-    config = yaml.safe_load(resource("config", "planner.rviz").read_text())
-    manager = config["Visualization Manager"]
-    assert manager["Global Options"]["Fixed Frame"] == "odom"
-    shown = {(d["Class"].rpartition("/")[2], d["Topic"]["Value"])
-             for d in manager["Displays"] if "Topic" in d}  # fmt: skip
-    assert {
-        ("Path", "/planner/path"),
-        ("MarkerArray", "/planner/markers"),
-        ("Odometry", "/odom"),
-        ("Image", camera_topics(raw=False)[0]),
-    } <= shown
-    assert any(d["Class"] == "rviz_default_plugins/TF" for d in manager["Displays"])
 
 
 def _launch(bench: Bench, file: str, *arguments: str) -> NodeProcess:

@@ -181,7 +181,7 @@ def test_bad_values_at_start(bench: Bench) -> None:
 
 def test_unusable_values(bench: Bench) -> None:
     """Values that only configure can judge: refused with what is wrong, until set right."""
-    bench.start_planner(configure_odometry_wait_s=0.0)
+    bench.start_planner(configure_odometry_wait_s=0.0, file_roots=["/nowhere"])
     topics = [f"/camera/{letter}" for letter in "abcd"]
     for name, bad, good, says in (
         ("camera_topics", ["/a"], topics, "camera_names has 4 entries, camera_topics 1"),
@@ -201,7 +201,12 @@ def test_options_of_a_model(bench: Bench, manifest: Callable[..., str]) -> None:
     unconfigured and are named; so is a table of decisions; licence and note are told."""
     table = bench.folder / "table.yaml"
     table.write_text("lateral: [turn]")
-    bench.start_planner(configure_odometry_wait_s=0.0, model_options=["max_curvature_1pm"])
+    model = Path(manifest(note="weights are random"))
+    bench.start_planner(
+        configure_odometry_wait_s=0.0,
+        model_options=["max_curvature_1pm"],
+        file_roots=[str(bench.folder), str(model.parent)],
+    )
     for name, value, says in (
         ("model_options", ["max_curvature_1pm"], "model_options has 'max_curvature_1pm': wanted"),
         ("model_options", ["speed=3"], "unknown option speed; known: "),
@@ -212,7 +217,6 @@ def test_options_of_a_model(bench: Bench, manifest: Callable[..., str]) -> None:
         assert not bench.change("configure")
         _wait_message(bench, says)
         assert bench.set_parameter(name, type(value)()).successful
-    model = Path(manifest(note="weights are random"))
     model.write_text(model.read_text().replace("backend: test", "backend: kinematic"))
     assert bench.set_parameter("model", str(model)).successful
     assert bench.set_parameter("model_options", ["max_curvature_1pm=0.1"]).successful
@@ -238,6 +242,9 @@ def test_bad_value_while_running_is_refused(bench: Bench) -> None:
         ("path_frame", "moon", "wanted one of odometry, base"),
         ("frame_tolerance_ms", 5000.0, "out of range"),
         ("camera_names", [1, 2], "camera_names is [1, 2], wanted a list of strings"),
+        ("model", "/etc/model.yaml", "model names /etc/model.yaml, which is not below"),
+        ("model_options", ["checkpoint=/etc"], "model_options names /etc, which is not below"),
+        ("file_roots", ["/"], "file_roots is set when the node starts"),
     ):
         refused = bench.set_parameter(name, value)
         assert not refused.successful

@@ -43,8 +43,11 @@ def hear(bench: Bench, kind: Any, topic: str) -> list[Any]:
 
 def planning(bench: Bench, manifest: Path, *options: str, **parameters: Any) -> Drive:
     """An active planner with that model, and a drive for it."""
+    # Random weights drive as no vehicle can, on this machine half a second late.
+    parameters.setdefault("safety", "observe")
     if options:
         parameters["model_options"] = list(options)
+    parameters = {"isolation": "thread", "plan_timeout_s": 2 * PLAN_S, **parameters}
     bench.start_planner(model=str(manifest), autostart=True, **parameters)
     bench.wait(lambda: bench.state() == "active", LOAD_S, "active planner")
     drive = Drive(bench.node, cameras=parameters.get("camera_names", DEFAULT_CAMERAS))
@@ -56,13 +59,14 @@ def planning(bench: Bench, manifest: Path, *options: str, **parameters: Any) -> 
 def test_every_sample_taken_gives_a_plan_and_its_reasoning(
     bench: Bench, checkpoints: dict[str, Path]
 ) -> None:
-    """R1 in the node, slower than 10 Hz: one plan a sample taken, the skipped ones are counted."""
+    """R1 in a process of its own, slower than 10 Hz: one plan a sample taken, the skipped ones are
+    counted."""
     reasoning, traces = (
         hear(bench, String, "reasoning"),
         hear(bench, ReasoningTrace, "reasoning_trace"),
     )
     candidates = hear(bench, CandidateTrajectories, "candidates")
-    drive = planning(bench, checkpoints["r1"], "samples=3", "choice=medoid")
+    drive = planning(bench, checkpoints["r1"], "samples=3", "choice=medoid", isolation="auto")
     bench.wait_plans(6, PLAN_S)
     drive.stop()
     bench.wait(
@@ -194,8 +198,12 @@ def test_replay_of_a_real_drive(
     kitti06: Path, checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """KITTI 06 through tiny random weights: it finishes, and the report says that they are."""
+    # Nobody should drive these plans, and the safety stage would let nobody.
+    params = tmp_path / "params.yaml"
+    params.write_text("/**:\n  ros__parameters:\n    safety: observe\n")
     code = cli.main([
         "replay", str(kitti06), "--out", str(tmp_path), "--model", str(checkpoints["1.5"]),
+        "--params", str(params),
         "--option", "max_new_tokens=2", "--option", "flow_steps=2",
     ])  # fmt: skip
     assert code == 0

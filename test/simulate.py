@@ -99,9 +99,10 @@ CIRCLE = Motion()
 def frame(
     camera: str, stamp_ns: int, load: Callable[[], NDArray[np.uint8]] | None = None
 ) -> FrameSlot:
-    """A frame whose pixels are 2x2 black unless `load` gives others."""
+    """A frame of 2x2 pixels, unlike the one before, unless `load` gives others."""
+    grey = 40 + stamp_ns // ms(10) % 150
     return FrameSlot(
-        camera, stamp_ns, 0, LazyImage(load or (lambda: np.zeros((2, 2, 3), np.uint8)))
+        camera, stamp_ns, 0, LazyImage(load or (lambda: np.full((2, 2, 3), grey, np.uint8)))
     )
 
 

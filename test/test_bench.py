@@ -133,3 +133,12 @@ def test_small_shared_memory_is_warned_of() -> None:
 def test_wrong_use(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_isolation_is_measured_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    """A thread, a process and the copy of the pixels in one run; the cost is their difference."""
+    assert main(["bench", "isolation", "--repeats", "10"]) == 0
+    said = capsys.readouterr().out
+    assert "plan in a thread" in said and "plan in a process" in said
+    assert "4 x 4 x 320 x 576 x 3" in said and "process - thread, medians, ms" in said
+    assert main(["bench", "isolation", "--repeats", "1"]) == 2

@@ -12,6 +12,8 @@ import pytest
 from alpamayo_ros import cli
 from alpamayo_ros.commands.parameters import markdown_table
 from alpamayo_ros.parameter_table import PARAMETERS
+from alpamayo_ros.safety.faults import BEHAVIOUR, Fault
+from alpamayo_ros.safety.faults import markdown_table as faults_table
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -52,6 +54,12 @@ def test_parameters_as_json(tmp_path: Path) -> None:
 def test_readme_has_the_parameter_table() -> None:
     """README.md shows the parameters as they are (`alpamayo parameters --markdown`)."""
     assert markdown_table() in README.read_text()
+
+
+def test_every_fault_has_a_behaviour_and_the_readme_shows_it() -> None:
+    """README.md has the table of `alpamayo faults --markdown`; no fault is left out of it."""
+    assert set(BEHAVIOUR) == set(Fault)
+    assert faults_table() in README.read_text()
 
 
 def test_commands_do_not_wait_for_libraries_they_do_not_use() -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from simulate import CIRCLE, START_NS, ms, pipeline
 
+from alpamayo_ros.cameras.adapt import RigAdapter
+from alpamayo_ros.cameras.views import load_views
 from alpamayo_ros.feed import Feed, Reader
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import CameraInput
@@ -160,3 +162,22 @@ def test_the_models_filter() -> None:
     sample = materialise(selection)
     assert sample.images.shape == (4, 4, 320, 576, 3) and (sample.images == 77).all()
     assert asked == [(90, 160, 3)] * 16
+
+
+def test_an_uncalibrated_camera_is_named() -> None:
+    """With rig_views a camera without CameraInfo gives refusals that name it and what it lacks."""
+    sources = {name: Source(name, f"/{name}") for name in (*DEFAULT_CAMERAS, "odometry")}
+    adapter = RigAdapter(load_views("world"), "base_link")
+    offset = RigOffset("base_link", None)
+    feed = Feed(pipeline(), sources, offset, "crop", lambda image: None, adapter=adapter)
+    feed.pipeline.start(START_NS)
+    ticks: list[Any] = []
+    for now_ns in range(START_NS, START_NS + ms(3_000), ms(100)):
+        feed.add_odometry(odometry(now_ns), 0, now_ns)
+        for name in DEFAULT_CAMERAS:
+            message = SimpleNamespace(header=header(now_ns), damaged=False)
+            feed.add_image(message, CameraInput(name, "/c", "raw", 0), READER, 0, now_ns)
+        ticks += feed.poll(0, now_ns)
+    assert ticks and {tick.reason for tick in ticks} == {REASON.CAMERA_UNCALIBRATED}
+    assert "no CameraInfo yet, which rig_views needs" in str(ticks[-1])
+    assert ticks[-1].source in DEFAULT_CAMERAS

@@ -13,7 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from alpamayo_ros.images import check_compressed, decode_compressed, decode_raw, to_model_size
+from alpamayo_ros.images import (
+    check_compressed,
+    decode_compressed,
+    decode_raw,
+    decode_reduced,
+    to_model_size,
+)
 from alpamayo_ros.types import ImageError
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "parts_preprocess.npz"
@@ -352,3 +358,17 @@ def test_resize_against_the_reference() -> None:
     out = to_model_size(np.ascontiguousarray(image.transpose(1, 2, 0)))
     difference = np.abs(out.astype(int) - golden["resized_uint8"].transpose(1, 2, 0))
     assert difference.mean() < 0.54 and difference.max() <= 40
+
+
+@pytest.mark.parametrize(("size", "share"), [((640, 400), 2), ((300, 100), 4), ((700, 400), 1)])
+def test_reduced_decoding(size: tuple[int, int], share: int) -> None:
+    """Not smaller than asked for, at a whole share of its size, and the same picture."""
+    ramp = np.add.outer(np.arange(800) // 8, np.arange(1280) // 8).astype(np.uint8)
+    data = cv2.imencode(".jpg", cv2.merge([ramp, ramp, 255 - ramp]))[1].tobytes()
+    image = decode_reduced(data, "jpeg", *size)
+    assert image.shape == (800 // share, 1280 // share, 3)
+    whole = decode_compressed(data, "jpeg")
+    wanted = cv2.resize(whole, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_AREA)
+    assert np.abs(image.astype(int) - wanted).mean() < 2.0  # the rounding of two scalings
+    with pytest.raises(ImageError):
+        decode_reduced(data[: len(data) // 2], "jpeg", *size)

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from alpamayo_ros import resources
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.backends.registry import BACKENDS, backend_for, create_backend
 from alpamayo_ros.chain_of_causation import TableError
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.manifest import CameraRequirement, load_manifest
+from alpamayo_ros.manifest import CameraRequirement, load_manifest, shipped_models
 from alpamayo_ros.types import CAMERA_NAMES, DEFAULT_CAMERAS
 
-SHIPPED = sorted(path.stem for path in resources.resource("models").glob("*.yaml"))
+SHIPPED = shipped_models()
 GOOD = """
 name: mine
 backend: kinematic

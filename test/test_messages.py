@@ -15,7 +15,12 @@ from alpamayo_ros import messages, resources
 from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.chain_of_causation import shipped_table
 from alpamayo_ros.geometry import quaternion_to_rotation, yaw_to_rotation
-from alpamayo_ros.messages import PathFrame, SourceReport, StatusContext
+from alpamayo_ros.messages import PathFrame
+from alpamayo_ros.safety.fallback import Fallback
+from alpamayo_ros.safety.limits import Vehicle
+from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation, ViolationName
+from alpamayo_ros.sources import SourceReport
+from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status
 from alpamayo_ros.types import (
     NS_PER_S,
     CriticalComponent,
@@ -220,7 +225,7 @@ CONTEXT = StatusContext(
 
 def test_the_status_of_a_plan() -> None:
     """Due, t0, age against the node's clock, stages and sources."""
-    status = messages.planned_status(
+    status = planned_status(
         make, PLAN, SAMPLE, SAMPLE.t0_ns - ms(3), 7, "Apache-2.0", 4.5, 1.25,
         {"decode": 2.0, "vision": 3, "unicycle": 0.5, "model": 1}, CONTEXT,
     )  # fmt: skip
@@ -241,23 +246,54 @@ def test_the_status_of_a_rejection() -> None:
     rejection = Rejection(
         RejectionReason.CAMERA_MISSING, "front_tele", 260.0, 250.0, "ms", CIRCLE.start_ns, "late"
     )
-    status = messages.rejected_status(make, rejection, "kinematic", "Apache-2.0", CONTEXT)
+    status = rejected_status(make, rejection, "kinematic", "Apache-2.0", CONTEXT)
     assert (status.outcome, status.reason, status.source) == (1, "camera_missing", "front_tele")
     assert (status.value, status.limit, status.unit) == (260.0, 250.0, "ms")
     assert status.detail == "camera_missing [front_tele]: 260 ms (limit 250 ms); late"
     assert ns(status.t0) == 0 and ns(status.due) == CIRCLE.start_ns
     bare = Rejection(RejectionReason.CLOCK_JUMP, "clock")
-    status = messages.rejected_status(make, bare, "kinematic", "Apache-2.0", CONTEXT)
+    status = rejected_status(make, bare, "kinematic", "Apache-2.0", CONTEXT)
     assert status.detail == "clock_jump [clock]" and np.isnan(status.value)
+
+
+def test_the_safety_stage_in_a_status() -> None:
+    """What was done, every violation with its numbers, and why the vehicle is being stopped."""
+    violation = Violation(ViolationName.LATERAL, 5.5, 5.0, "m/s^2")
+    verdict = SafetyVerdict(True, (violation,), SafetyAction.REPAIRED)
+    context = replace(CONTEXT, verdict=verdict, fallback_reason="camera_missing [front_wide]")
+    status = planned_status(
+        make, PLAN, SAMPLE, SAMPLE.t0_ns, 7, "Apache-2.0", 4.5, 1.25, {}, context
+    )
+    assert status.safety_action == "repaired"
+    (said,) = status.safety_violations
+    assert (said.name, said.value, said.limit, said.unit) == ("lateral", 5.5, 5.0, "m/s^2")
+    assert status.fallback_reason == "camera_missing [front_wide]"
+    bare = Rejection(RejectionReason.CLOCK_JUMP, "clock")
+    status = rejected_status(make, bare, "kinematic", "Apache-2.0", CONTEXT)
+    assert (status.safety_action, status.safety_violations, status.fallback_reason) == ("", [], "")
+
+
+def test_a_fallback_as_messages() -> None:
+    """The trajectory has its reason; the path ends where the vehicle stands, stamped when."""
+    pose = CIRCLE.pose(SAMPLE.t0_ns)
+    plan, points = Fallback(Vehicle()).plan(pose, 0.0, "camera_missing", "kinematic")
+    trajectory = messages.trajectory(make, plan, BASE, 3, "camera_missing")
+    assert (trajectory.source, trajectory.reason) == ("fallback", "camera_missing")
+    path = messages.path(make, plan, BASE, points)
+    stamps = [ns(entry.header.stamp) for entry in path.poses]
+    assert len(stamps) == 64 and np.all(np.diff(stamps) >= ms(100))
+    assert stamps[-1] - plan.t0_ns == round(points.times_s[-1] * 1e9) > 6_400_000_000
+    end = path.poses[-1].pose.position
+    assert (end.x, end.y) == pytest.approx(tuple(points.xyz_in_rig_t0[-1, :2]))
 
 
 def test_a_notice_beside_the_tick() -> None:
     """What is wrong although the tick was planned; after the reason where it was refused."""
     context = replace(CONTEXT, notice="navigation text too long")
-    status = messages.planned_status(
+    status = planned_status(
         make, PLAN, SAMPLE, SAMPLE.t0_ns, 7, "Apache-2.0", 4.5, 1.25, {}, context
     )
     assert status.detail == "navigation text too long"
     bare = Rejection(RejectionReason.CLOCK_JUMP, "clock")
-    status = messages.rejected_status(make, bare, "kinematic", "Apache-2.0", context)
+    status = rejected_status(make, bare, "kinematic", "Apache-2.0", context)
     assert status.detail == "clock_jump [clock]; navigation text too long"

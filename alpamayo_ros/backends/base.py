@@ -5,10 +5,23 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.types import Answer, Plan, PlannerSample, Resize
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHealth:
+    """Whether a model is there to plan, for diagnostics."""
+
+    isolation: str = "thread"  # or "process"
+    is_ready: bool = True
+    pid: int = 0  # of its process; 0 where it has none
+    starts: int = 0  # of processes so far
+    last_fault: str = ""  # why the last process was lost, and what helps
+    last_fault_age_s: float = 0.0
 
 
 class PlannerBackend(abc.ABC):
@@ -20,6 +33,8 @@ class PlannerBackend(abc.ABC):
     # Whether it reads a model's own reasoning by the table of parameter `chain_of_causation`: it is
     # handed the table's path as an option of that name.
     reads_reasoning = True
+    # Whether it is large or foreign enough to be kept in a process of its own, see isolation/.
+    wants_process = False
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -41,6 +56,17 @@ class PlannerBackend(abc.ABC):
         Raises ModelError where the model does not answer questions, or not this one.
         """
         raise ModelError(f"model {self.manifest.name} plans and does not answer questions")
+
+    def health(self) -> ModelHealth:
+        """Whether it is there to plan. From any thread."""
+        return ModelHealth()
+
+    def abort(self) -> bool:
+        """Break off the call under way, and plan no more; False where that cannot be done.
+
+        From any thread.
+        """
+        return False
 
     def close(self) -> None:  # noqa: B027 (optional)
         """Give back memory and devices."""

@@ -19,6 +19,7 @@ from alpamayo_ros.types import (
     Plan,
     PlannerSample,
     ReasoningSource,
+    speeds_along,
 )
 
 # Below this speed the ratio of yaw rate and speed is noise; the curvature fades out with it.
@@ -37,11 +38,14 @@ class KinematicLimits:
     turn_time_constant_s: float = 3.0
 
 
+DEFAULT_LIMITS = KinematicLimits()
+
+
 class KinematicBackend(PlannerBackend):
     """Needs odometry alone; images pass by unseen."""
 
     reads_reasoning = False
-    limits = KinematicLimits()
+    limits = DEFAULT_LIMITS
 
     def load(self) -> None:
         """Read the limits. Raises ModelError on an unknown or non-positive one."""
@@ -57,11 +61,11 @@ class KinematicBackend(PlannerBackend):
 
     def plan(self, sample: PlannerSample) -> Plan:
         """Constant turn rate and acceleration at first, straight and steady in the long run."""
-        action = self._action(sample)
-        xyz, rot = action_space.integrate(action, sample.speed_mps)
-        speeds = (
-            sample.speed_mps + np.concatenate(([0.0], np.cumsum(action[:, 0]))) * WAYPOINT_STEP_S
+        action = carried_on(
+            sample.speed_mps, sample.acceleration_mps2, sample.yaw_rate_rps, self.limits
         )
+        xyz, rot = action_space.integrate(action, sample.speed_mps)
+        speeds = speeds_along(action, sample.speed_mps)
         headings = geometry.yaw_of(rot)
         return Plan(
             t0_ns=sample.t0_ns,
@@ -77,35 +81,37 @@ class KinematicBackend(PlannerBackend):
             model=self.manifest.name,
         )
 
-    def _action(self, sample: PlannerSample) -> np.ndarray:
-        """(64, 2) acceleration and curvature."""
-        limits, dt = self.limits, WAYPOINT_STEP_S
-        times = np.arange(N_WAYPOINTS) * dt
-        start = float(
-            np.clip(
-                sample.acceleration_mps2,
-                -limits.max_deceleration_mps2,
-                limits.max_acceleration_mps2,
-            )
-        )
-        acceleration = start * np.exp(-times / limits.acceleration_time_constant_s)
-        # Braking, forwards or in reverse, ends at standstill instead of in the other direction.
-        speed_t0 = speed = sample.speed_mps
-        stopped = speed == 0 and start < 0
-        for k in range(N_WAYPOINTS):
-            after = speed + acceleration[k] * dt
-            stopped = stopped or speed * after < 0
-            if stopped:
-                after = 0.0
-            acceleration[k] = (after - speed) / dt
-            speed = after
-        speeds = np.abs(speed_t0 + np.concatenate(([0.0], np.cumsum(acceleration))) * dt)
-        fastest = np.maximum(speeds[:-1], speeds[1:])  # of each step: it may speed up in a curve
-        bound = np.minimum(
-            limits.max_curvature_1pm,
-            limits.max_lateral_acceleration_mps2 / np.maximum(fastest**2, 1e-6),
-        )
-        divisor = np.copysign(max(abs(speed_t0), CURVATURE_SPEED_MPS), speed_t0)
-        curvature_t0 = float(np.clip(sample.yaw_rate_rps / divisor, -bound[0], bound[0]))
-        curvature = curvature_t0 * np.exp(-times / limits.turn_time_constant_s)
-        return np.stack([acceleration, np.clip(curvature, -bound, bound)], axis=1)
+
+def carried_on(
+    speed_mps: float,
+    acceleration_mps2: float,
+    yaw_rate_rps: float,
+    limits: KinematicLimits = DEFAULT_LIMITS,
+) -> np.ndarray:
+    """(64, 2) acceleration and curvature from the motion at t0; the prior of the students too."""
+    dt = WAYPOINT_STEP_S
+    times = np.arange(N_WAYPOINTS) * dt
+    start = float(
+        np.clip(acceleration_mps2, -limits.max_deceleration_mps2, limits.max_acceleration_mps2)
+    )
+    acceleration = start * np.exp(-times / limits.acceleration_time_constant_s)
+    # Braking, forwards or in reverse, ends at standstill instead of in the other direction.
+    speed_t0 = speed = speed_mps
+    stopped = speed == 0 and start < 0
+    for k in range(N_WAYPOINTS):
+        after = speed + acceleration[k] * dt
+        stopped = stopped or speed * after < 0
+        if stopped:
+            after = 0.0
+        acceleration[k] = (after - speed) / dt
+        speed = after
+    speeds = np.abs(speed_t0 + np.concatenate(([0.0], np.cumsum(acceleration))) * dt)
+    fastest = np.maximum(speeds[:-1], speeds[1:])  # of each step: it may speed up in a curve
+    bound = np.minimum(
+        limits.max_curvature_1pm,
+        limits.max_lateral_acceleration_mps2 / np.maximum(fastest**2, 1e-6),
+    )
+    divisor = np.copysign(max(abs(speed_t0), CURVATURE_SPEED_MPS), speed_t0)
+    curvature_t0 = float(np.clip(yaw_rate_rps / divisor, -bound[0], bound[0]))
+    curvature = curvature_t0 * np.exp(-times / limits.turn_time_constant_s)
+    return np.stack([acceleration, np.clip(curvature, -bound, bound)], axis=1)

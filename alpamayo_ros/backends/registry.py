@@ -16,6 +16,7 @@ from alpamayo_ros.parameters import PlannerSettings
 
 BACKENDS = {
     "kinematic": "alpamayo_ros.backends.kinematic:KinematicBackend",
+    "student": "alpamayo_ros.backends.student:StudentBackend",
     "vla": "alpamayo_ros.backends.vla:VlaBackend",
 }
 

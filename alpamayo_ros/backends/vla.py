@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
@@ -10,26 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros import candidates, chain_of_causation, geometry
+from alpamayo_ros import candidates, chain_of_causation
 from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.backends.standstill import standstill
 from alpamayo_ros.backends.vla_options import VlaOptions
 from alpamayo_ros.candidates import PreviousPlan
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.types import (
-    CAMERA_NAMES,
-    IMAGE_HEIGHT,
-    IMAGE_WIDTH,
-    N_FRAMES,
-    N_HISTORY,
-    Answer,
-    Plan,
-    PlannerSample,
-    ReasoningSource,
-)
+from alpamayo_ros.types import Answer, Plan, PlannerSample, ReasoningSource, Stated
 from alpamayo_ros.vla.libraries import require_transformers
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from alpamayo_ros.vla.expert_runtimes import ExpertRuntime
     from alpamayo_ros.vla.fast.runtime import FastRuntime
     from alpamayo_ros.vla.generation import Prompt
@@ -37,7 +29,6 @@ if TYPE_CHECKING:
     from alpamayo_ros.vla.load import Loaded
     from alpamayo_ros.vla.prompt import PromptConfig
 
-LOGGER = logging.getLogger(__name__)
 SEED_MODULUS = 2**62
 CUT_OFF = " …"  # behind a reasoning that the token limit ended
 
@@ -53,28 +44,11 @@ def bicubic(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8
     return picture
 
 
-def standstill(cameras: Sequence[str]) -> PlannerSample:
-    """A sample of these cameras that is all grey and does not move."""
-    indices = sorted(CAMERA_NAMES.index(name) for name in cameras)
-    shape = (len(indices), N_FRAMES, IMAGE_HEIGHT, IMAGE_WIDTH, 3)
-    return PlannerSample(
-        t0_ns=0,
-        images=np.full(shape, 128, np.uint8),
-        image_stamps_ns=np.zeros((len(indices), N_FRAMES), np.int64),
-        camera_indices=np.array(indices, np.int64),
-        history_xyz_in_rig_t0=np.zeros((N_HISTORY, 3)),
-        history_rot_in_rig_t0=np.broadcast_to(np.eye(3), (N_HISTORY, 3, 3)),
-        speed_mps=0.0,
-        acceleration_mps2=0.0,
-        yaw_rate_rps=0.0,
-        odometry_from_rig_t0=geometry.identity_pose(),
-    )
-
-
 class VlaBackend(PlannerBackend):
     """The model in PyTorch; its expert optionally on another runtime."""
 
     resize = staticmethod(bicubic)
+    wants_process = True
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)
@@ -94,7 +68,6 @@ class VlaBackend(PlannerBackend):
         from alpamayo_ros.vla.load import CheckpointSource, load
 
         options = self.options
-        started = time.monotonic()
         self._loaded = load(
             CheckpointSource(
                 options.checkpoint,
@@ -113,15 +86,6 @@ class VlaBackend(PlannerBackend):
             from alpamayo_ros.vla.fast.runtime import FastRuntime
 
             self._fast = FastRuntime(self._loaded.model)
-        LOGGER.info(
-            "%s: Alpamayo %s on %s as %s in %.1f s; licence of the weights: %s",
-            self.manifest.name,
-            version,
-            options.device,
-            options.dtype,
-            time.monotonic() - started,
-            self.manifest.licence,
-        )
 
     def _refuse_what_r1_cannot(self) -> None:
         faults = []
@@ -161,12 +125,12 @@ class VlaBackend(PlannerBackend):
 
         model, tokenizer, fast = self._model.model, self._model.tokenizer, self._fast
         started = time.perf_counter()
+        history, options = prepare.history_tensors(model, sample), self._planning_options(sample)
         prompt = prepare.planning_prompt(
-            model, tokenizer, self._prompt_config(), sample,
+            model, tokenizer, self._prompt_config(), sample, *history,
             fast.pictures(sample.images) if fast else None,
         )  # fmt: skip
         prepared_ms = (time.perf_counter() - started) * 1e3
-        history, options = prepare.history_tensors(model, sample), self._planning_options(sample)
         seed = self._seed(sample)
         if fast is not None:
             planned = fast.plan(
@@ -209,8 +173,7 @@ class VlaBackend(PlannerBackend):
             bad = int((~np.isfinite(xyz)).reshape(len(xyz), -1).any(axis=1).sum())
             raise ModelError(f"{bad} of {len(xyz)} trajectories of the model are not finite")
         chosen = self._choose(sample, xyz)
-        text = self._text(planned.sequences[chosen, planned.prompt_length :].tolist())
-        decisions, components = self._table.parse(text)
+        stated = tuple(self._stated(row) for row in planned.sequences[:, planned.prompt_length :])
         return Plan(
             t0_ns=sample.t0_ns,
             xyz_in_rig_t0=xyz[chosen],
@@ -219,13 +182,23 @@ class VlaBackend(PlannerBackend):
             speed_t0_mps=float(planned.speed_t0_mps[chosen]),
             candidates_xyz_in_rig_t0=xyz,
             candidates_rot_in_rig_t0=rot,
-            reasoning=text,
+            reasoning=stated[chosen].reasoning,
             reasoning_source=ReasoningSource.MODEL,
-            decisions=decisions,
-            critical_components=components,
+            decisions=stated[chosen].decisions,
+            critical_components=stated[chosen].critical_components,
             model=self.manifest.name,
             stage_ms={"prepare": prepared_ms, **planned.stage_ms},
+            candidates_action=action,
+            candidates_speed_t0_mps=planned.speed_t0_mps.double().cpu().numpy(),
+            candidates_stated=stated,
+            is_scored=self.options.choice == "scored",
         )
+
+    def _stated(self, row: Tensor) -> Stated:
+        """What one sample says: its generated ids (n,) as text, decisions and their causes."""
+        text = self._text(row.tolist())
+        decisions, components = self._table.parse(text)
+        return Stated(text, decisions, components)
 
     def _choose(self, sample: PlannerSample, xyz_in_rig_t0: NDArray[np.float64]) -> int:
         return candidates.choose(
@@ -291,7 +264,7 @@ class VlaBackend(PlannerBackend):
     def _prompt_config(self) -> PromptConfig:
         from alpamayo_ros.vla.prepare import prompt_config
 
-        return prompt_config(self._model.model, self.options.max_text)
+        return prompt_config(self._model.model)
 
     def _seed(self, sample: PlannerSample) -> int:
         """A sample's own: whatever was planned or skipped before, it gives the same plan."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -36,7 +37,6 @@ class VlaOptions:
     flow_steps: int | None = None  # None: as the checkpoint says
     flow_temperature: float = 1.0
     guidance_weight: float | None = None  # None: navigation text goes in the prompt alone
-    max_text: int = 256  # characters of a navigation text or question
     max_answer_tokens: int = 128
     seed: int = 0
     runtime: str = "eager"
@@ -111,6 +111,7 @@ def _converted(name: str, value: Any, kind: str, manifest: Manifest) -> Any:
             raise ModelError(f"{where} a mapping of file names to sha256")
         return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = number and abs(value) <= sys.float_info.max
     if kind.startswith("int"):
         if not number or int(value) != value:
             raise ModelError(f"{where} a whole number")

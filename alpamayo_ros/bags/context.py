@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from alpamayo_ros.bags.inputs import Calibration, calibration_topics
+from alpamayo_ros.bags.inputs import calibration_topics, f_theta_topic
 from alpamayo_ros.bags.reader import BagReader
-from alpamayo_ros.errors import UserError
+from alpamayo_ros.cameras.calibration import Calibration
+from alpamayo_ros.cameras.ftheta import FTheta
+from alpamayo_ros.errors import BagError, UserError
 from alpamayo_ros.evaluation.scoring import Scorer
 from alpamayo_ros.odometry import RigOffset, ego_pose
 from alpamayo_ros.parameters import PlannerSettings
@@ -45,6 +47,20 @@ def read_context(bag: BagReader, settings: PlannerSettings) -> DriveContext:
             context.scorer.add_pose(replace(pose, stamp_ns=stamp))
     for name, topic in calibration_topics(bag, settings).items():
         for _, _, message in bag.messages([topic]):
-            context.calibrations[name] = Calibration(message, message.header.frame_id)
+            lens = _f_theta(bag, topic)
+            context.calibrations[name] = Calibration(message, message.header.frame_id, lens)
             break
     return context
+
+
+def _f_theta(bag: BagReader, info_topic: str) -> FTheta | None:
+    """The camera's f-theta lens, where the bag has it. Raises BagError where it is none."""
+    topic = f_theta_topic(info_topic)
+    if topic not in bag.topics or bag.topics[topic].type != "std_msgs/msg/String":
+        return None
+    for _, _, message in bag.messages([topic]):
+        try:
+            return FTheta.from_json(message.data)
+        except ValueError as error:
+            raise BagError(f"{bag.path}: {topic}: {error}") from error
+    return None

@@ -1,20 +1,16 @@
-"""Which topics of a recording feed the planner, and how its cameras are calibrated."""
+"""Which topics of a recording feed the planner, and which have its cameras' calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import replace
 
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.cameras.calibration import info_topic
 from alpamayo_ros.errors import BagError
 from alpamayo_ros.feed import Reader, check_compressed, compressed_to_rgb, image_to_rgb
-from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
 from alpamayo_ros.types import CAMERA_NAMES
-from alpamayo_ros.viz.projection import DISTORTION_MODELS, CameraModel
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -25,14 +21,6 @@ READERS = {
     IMAGE: Reader(None, image_to_rgb, True),
     COMPRESSED: Reader(check_compressed, compressed_to_rgb, False),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """CameraInfo of one camera, and the frame that it belongs to."""
-
-    info: Any
-    frame_id: str
 
 
 def check_inputs(bag: BagReader, settings: PlannerSettings) -> None:
@@ -88,17 +76,11 @@ def first_child_frame(bag: BagReader, settings: PlannerSettings) -> str:
     return ""
 
 
-def info_topic(image_topic: str) -> str:
-    """Where image_transport publishes the CameraInfo of an image topic."""
-    base = image_topic.removesuffix("/compressed")
-    return base.rsplit("/", 1)[0] + "/camera_info"
-
-
 def calibration_topics(bag: BagReader, settings: PlannerSettings) -> Mapping[str, str]:
     """Camera name -> CameraInfo topic, of the cameras that have one."""
     found = {}
     for camera in settings.cameras:
-        beside = info_topic(camera.topic)
+        beside = camera.info_topic or info_topic(camera.topic)
         below = camera.topic.removesuffix("/compressed") + "/camera_info"
         for topic in (beside, below):
             if topic in bag.topics and bag.topics[topic].type == CAMERA_INFO:
@@ -107,15 +89,6 @@ def calibration_topics(bag: BagReader, settings: PlannerSettings) -> Mapping[str
     return found
 
 
-def camera_model(calibration: Calibration | None, transforms: RigOffset) -> CameraModel | None:
-    """A camera to project with; None without CameraInfo, transform, or a usable lens model."""
-    if calibration is None:
-        return None
-    info = calibration.info
-    optical_from_rig = transforms.child_from_rig(calibration.frame_id)
-    k = np.asarray(info.k, dtype=np.float64).reshape(3, 3)
-    if optical_from_rig is None or k[0, 0] <= 0 or info.distortion_model not in DISTORTION_MODELS:
-        return None
-    return CameraModel(
-        k, optical_from_rig, int(info.width), int(info.height), info.d, info.distortion_model
-    )
+def f_theta_topic(info_topic: str) -> str:
+    """Where `alpamayo convert pai` writes a clip's f-theta lens."""
+    return info_topic.rsplit("/", 1)[0] + "/f_theta"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -247,7 +247,7 @@ class BagReader:
             definition = connection.msgdef
             if connection.msgtype != msgtype or definition.format == MessageDefinitionFormat.NONE:
                 continue
-            with suppress(Exception):  # a definition that rosbags cannot parse: as if absent
+            with _unless_damaged():  # a definition that rosbags cannot parse: as if absent
                 store = get_typestore(Stores.EMPTY)
                 if definition.format == MessageDefinitionFormat.MSG:
                     store.register(get_types_from_msg(definition.data, msgtype))
@@ -257,8 +257,23 @@ class BagReader:
                         if text.strip():
                             store.register(get_types_from_idl(text))
                 store.get_msgdef(msgtype)
+                self._check_fields(store)
                 return store
         return None
+
+    def _check_fields(self, store: Typestore) -> None:
+        """Raises BagError where a standard type lacks a field: its definition is damaged."""
+        ours = package_typestore()
+        for name in set(store.fielddefs) & set(ours.fielddefs):
+            if name.startswith("alpamayo_ros/"):
+                continue  # older recordings know fewer fields
+            held = {field for field, _ in store.fielddefs[name][1]}
+            lacking = [field for field, _ in ours.fielddefs[name][1] if field not in held]
+            if lacking:
+                raise BagError(
+                    f"{self.path}: its definition of {name} lacks {', '.join(lacking)}: it is "
+                    f"damaged. {_remedy(self.path)}"
+                )
 
     def _deserialize(self, topic: str, msgtype: str, log_ns: int, data: bytes) -> Any:
         store = self.typestore(msgtype)
@@ -283,6 +298,17 @@ def _stream(
     if isinstance(storage, McapReader) and not storage.chunks:
         return reordered(storage.messages_scan(chosen, start_ns, stop_ns))
     return reader.messages(chosen, start_ns, stop_ns)
+
+
+@contextmanager
+def _unless_damaged() -> Iterator[None]:
+    """Anything but a BagError goes unsaid."""
+    try:
+        yield
+    except BagError:
+        raise
+    except Exception:
+        pass
 
 
 def _is_latched(connection: Connection) -> bool:

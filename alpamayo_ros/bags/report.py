@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.bags.context import DriveContext
-from alpamayo_ros.bags.inputs import READERS, camera_model
+from alpamayo_ros.bags.inputs import READERS
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.replay import ReplayResult
+from alpamayo_ros.cameras.calibration import camera_model
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.odometry import stamp_ns
 from alpamayo_ros.parameters import CameraInput, PlannerSettings
 from alpamayo_ros.types import NS_PER_S, ImageError, Pose3
-from alpamayo_ros.viz.canvas import save_png
+from alpamayo_ros.viz.canvas import save_picture
 from alpamayo_ros.viz.overview import DriveOverview, OverviewInstant, draw_overview
 
 PANELS_AT = (0.1, 0.5, 0.9)  # of the plans: the ones whose camera image is shown
@@ -53,13 +54,14 @@ def report(result: ReplayResult, manifest: Manifest, bag: Path) -> dict[str, Any
         "model_note": manifest.note,
         "instants": len(result.plans) + len(result.rejections),
         "plans": len(result.plans),
-        "fallback_plans": sum(plan.source == "fallback" for plan in result.plans),
+        "fallback_plans": result.fallback_plans,
         "rejections": result.reasons(),
         "scored_instants": scores["scored"],
         "unscored_instants": scores["unscored"],
         "ade_m": scores["ade_m"],
         "fde_m": scores["fde_m"],
         "stage_ms": {name: percentiles(values) for name, values in result.stage_ms.items()},
+        "view_coverage": result.view_coverage,
         "bag_seconds": result.bag_s,
         "wall_seconds": result.wall_s,
         "warnings": result.warnings,
@@ -91,7 +93,7 @@ def draw_report(
     shown = sorted({round(share * last) for share in PANELS_AT}) if plans else []
     cameras = {camera.name: camera for camera in settings.cameras}
     front = cameras.get("front_wide", settings.cameras[0])
-    images = _images_at(bag, front, [plans[index].t0_ns for index in shown])
+    images = images_at(bag, front, [plans[index].t0_ns for index in shown])
     instants = []
     for index in shown:
         plan = plans[index]
@@ -117,10 +119,10 @@ def draw_report(
         rejection_times_s=np.array([(due - start_ns) / NS_PER_S for due in rejected_due_ns]),
     )
     subtitle = f"{len(plans)} plans, {len(rejected_due_ns)} ticks without one"
-    save_png(path, draw_overview(instants, overview, title=title, subtitle=subtitle))
+    save_picture(path, draw_overview(instants, overview, title=title, subtitle=subtitle))
 
 
-def _images_at(
+def images_at(
     bag: BagReader, camera: CameraInput, stamps_ns: Sequence[int]
 ) -> dict[int, NDArray[np.uint8]]:
     """The camera's image nearest to each stamp, at its full size; damaged ones are left out."""

@@ -106,6 +106,17 @@ class BagWriter:
         finally:
             self._discard()
 
+    def abandon(self) -> None:
+        """Keep what is on the disk under `path`, cut off: it takes no more. Nothing is raised."""
+        writer, self._writer = self._writer, None
+        if writer is not None and not self.path.exists():
+            with suppress(OSError):  # a full disk refuses the last flush too
+                writer.abort()
+            written = writer.path / f"{writer.path.name}.mcap" if self._bare else writer.path
+            with suppress(OSError):
+                written.rename(self.path)
+        self._discard()
+
     def add_topic(self, topic: str, msgtype: str, *, latched: bool = False) -> None:
         """Declare a topic; again with the same type does nothing.
 

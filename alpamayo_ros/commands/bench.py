@@ -7,6 +7,7 @@ examples:
   alpamayo bench ingest
   alpamayo bench latency --seconds 60 --json latency.json
   alpamayo bench ticks --check
+  alpamayo bench model exported/manifest.yaml --profile
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
+from alpamayo_ros.commands.vla import SIZES
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.vla.vocabulary import VERSIONS
 
 _INGEST = """Large raw images into the planner: what arrives, and what it costs.
 
@@ -42,6 +45,13 @@ First in simulated time, which is exact; then a few loads through the real node.
 example:
   alpamayo bench ticks --no-ros --json ticks.json
 """
+_RENDER = """A drive and its plans to a video: how many times faster than real time.
+
+The recording and the plans are made before the clock starts.
+
+example:
+  alpamayo bench render --seconds 10 --size 1280x720
+"""
 _VLA = """Stages of one Alpamayo plan on random weights: no download, no recording, no ROS.
 
 A row for each number of samples with each length of reasoning, `eager` beside `fast`, whose window
@@ -51,6 +61,19 @@ parameters, made on the device: 22 GB there as bfloat16).
 examples:
   alpamayo bench vla --size tiny --samples 1,6
   alpamayo bench vla --size full --version 1.5 --device cuda --dtype bfloat16 --tokens 1,16,40
+"""
+_ISOLATION = """What a process of its own costs a plan, beside a thread: medians of one run.
+
+example:
+  alpamayo bench isolation --repeats 1000 --check
+"""
+_MODEL = """Latency of a student as the planner runs it: encode, policy and total, at 4 x 4 frames.
+
+--profile adds the time of every layer (what `trtexec --dumpProfile` prints).
+
+examples:
+  alpamayo bench model exported/manifest.yaml --option threads=2 --check
+  alpamayo bench model exported/manifest.yaml --profile --json model.json
 """
 _SECONDS = (1.0, 3600.0)
 
@@ -75,6 +98,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ingest = action("ingest", "large raw images: arrivals and cost", _INGEST, _ingest)
     latency = action("latency", "last message to path", _LATENCY, _latency)
     ticks = action("ticks", "plans a second; a lost camera", _TICKS, _ticks)
+    render = action("render", "a drive and its plans to a video", _RENDER, _render)
+    render.add_argument("--seconds", type=float, default=10.0, help="of the drive (default 10)")
+    render.add_argument("--size", default="1280x720", metavar="WxH",
+                        help="pixels of each camera (default 1280x720)")  # fmt: skip
     for child, rate in ((ingest, 30.0), (latency, 10.0)):
         child.add_argument("--seconds", type=float, default=20.0,
                            help="measured time (default 20)")  # fmt: skip
@@ -87,13 +114,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ticks.add_argument("--seconds", type=float, default=8.0,
                        help="measured time of each load of the real node (default 8)")  # fmt: skip
     ticks.add_argument("--no-ros", action="store_true", help="simulated time only")
+    isolation = action("isolation", "a plan in a process, and in a thread", _ISOLATION, _isolation)
+    isolation.set_defaults(seconds=_SECONDS[0])
+    isolation.add_argument("--repeats", type=int, default=500,
+                           help="plans of each (default 500)")  # fmt: skip
     _add_vla_arguments(action("vla", "stages of an Alpamayo plan", _VLA, _vla))
+    _add_model_arguments(action("model", "latency of a student", _MODEL, _model))
+
+
+def _add_model_arguments(model: argparse.ArgumentParser) -> None:
+    model.set_defaults(seconds=_SECONDS[0])  # repeats are counted, not timed
+    model.add_argument("model", metavar="MODEL", help="a student's name, or its manifest")
+    model.add_argument("--option", action="append", default=[], metavar="NAME=VALUE",
+                       help="override an option of the manifest")  # fmt: skip
+    model.add_argument("--repeats", type=int, default=200, help="plans (default 200)")
+    model.add_argument("--profile", action="store_true", help="the time of every layer")
 
 
 def _add_vla_arguments(vla: argparse.ArgumentParser) -> None:
     vla.set_defaults(seconds=_SECONDS[0])  # repeats are counted, not timed
-    vla.add_argument("--size", choices=("tiny", "small", "full"), default="tiny")
-    vla.add_argument("--version", choices=("r1", "1.5"), default="r1")
+    vla.add_argument("--size", choices=SIZES, default="tiny")
+    vla.add_argument("--version", choices=VERSIONS, default="r1")
     vla.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
     vla.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
     vla.add_argument("--runtime", choices=("both", "eager", "fast"), default="both",
@@ -169,6 +210,26 @@ def _ticks(args: argparse.Namespace) -> dict[str, Any]:
     return {"simulated": simulated, "dds": over_dds, "bars": bars}
 
 
+def _isolation(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import isolation
+
+    _check_range("--repeats", args.repeats, 10, 100_000)
+    options = isolation.IsolationOptions(args.repeats)
+    return _measured(
+        args, "isolation", 1.0, lambda update: isolation.measure(options, update),
+        isolation.report, unit="",
+    )  # fmt: skip
+
+
+def _render(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import render
+
+    options = render.RenderOptions(args.seconds, *_size(args.size))
+    return _measured(
+        args, "drawing", args.seconds, lambda update: render.measure(options, update), render.report
+    )
+
+
 def _vla(args: argparse.Namespace) -> dict[str, Any]:
     from alpamayo_ros.vla.libraries import require_transformers
 
@@ -184,6 +245,17 @@ def _vla(args: argparse.Namespace) -> dict[str, Any]:
     _check_range("--repeats", args.repeats, 1, 100_000)
     return _measured(args, "rows", 1.0, lambda update: vla.measure(options, update), vla.report,
                      unit="")  # fmt: skip
+
+
+def _model(args: argparse.Namespace) -> dict[str, Any]:
+    from alpamayo_ros.bench import model
+    from alpamayo_ros.manifest import load_manifest
+
+    _check_range("--repeats", args.repeats, 1, 100_000)
+    manifest = load_manifest(args.model).with_options(dict(map(model_option, args.option)))
+    options = model.ModelOptions(repeats=args.repeats, profile=args.profile)
+    return _measured(args, "plans", 1.0, lambda update: model.measure(manifest, options, update),
+                     model.report, unit="of them")  # fmt: skip
 
 
 def _counts(name: str, text: str) -> tuple[int, ...]:

@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.parameters import parsed_option
+
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """--json PATH, the same for every command."""
@@ -27,6 +30,14 @@ def write_json(path: Path | None, result: Any) -> None:
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+
+
+def model_option(entry: str) -> tuple[str, Any]:
+    """NAME=VALUE of an --option. Raises UserError."""
+    try:
+        return parsed_option(entry)
+    except ValueError as error:
+        raise UserError(f"--option {entry}: {error}") from error
 
 
 class Progress:

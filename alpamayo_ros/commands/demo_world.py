@@ -78,7 +78,8 @@ def _parameter_files(
     from alpamayo_ros.commands.demo import node_parameters
     from alpamayo_ros.world.messages import camera_topics
 
-    planned = [f"/planner/{name}" for name in ("trajectory", "reasoning_trace", "status", "path")]
+    names = ("trajectory", "candidates", "reasoning_trace", "status", "path")
+    planned = [f"/planner/{name}" for name in names]
     recorded = [*planned, "/odom", "/tf_static", *camera_topics(FRONT), "/controller/command"]
     values: dict[str, dict[str, Any]] = {
         "recorder": {"use_sim_time": True, "bag": str(out / "plans"), "topics": recorded},

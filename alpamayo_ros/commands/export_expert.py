@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-
-from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
     parser.add_argument("--samples", type=int, metavar="N", help="default: the manifest's")
     parser.add_argument("--prefix", type=int, metavar="S", help="default: from the manifest's "
-                        "cameras, max_text and max_new_tokens")  # fmt: skip
+                        "cameras, navigation text and max_new_tokens")  # fmt: skip
     parser.add_argument("--cameras", type=int, metavar="COUNT", help="to choose --prefix for; "
                         "default: as many as the manifest takes")  # fmt: skip
     parser.add_argument("--steps", type=int, default=0, metavar="K", help="unroll K flow steps "
@@ -67,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".onnx":
         raise UserError(f"--out {args.out} wants a name that ends in .onnx")
     # The file that is made here need not be there yet.
-    overrides = {"expert_runtime": "torch", **dict(map(_option, args.option))}
+    overrides = {"expert_runtime": "torch", **dict(map(model_option, args.option))}
     manifest = load_manifest(args.model).with_options(overrides)
     options = VlaOptions.from_manifest(manifest)
     precision = args.precision or DEFAULT_PRECISION[options.dtype]
@@ -99,17 +97,6 @@ def run(args: argparse.Namespace) -> int:
         result["engine"] = _build(args, precision)
     write_json(args.json, result)
     return 0
-
-
-def _option(entry: str) -> tuple[str, Any]:
-    key, equals, text = entry.partition("=")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--option {entry}: the value is not YAML: {error}") from error
-    if not (key and equals):
-        raise UserError(f"--option {entry}: wanted NAME=VALUE")
-    return key, value
 
 
 def _build(args: argparse.Namespace, precision: str) -> str:

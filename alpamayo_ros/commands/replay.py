@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_planner_arguments(parser: argparse.ArgumentParser) -> None:
-    """How to plan: --model, --option, --params, --camera, --odometry."""
+    """How to plan: --model, --option, and what the topics are."""
     parser.add_argument("--model", help="a model's name or manifest (default: kinematic)")
     parser.add_argument(
         "--option",
@@ -39,6 +39,11 @@ def add_planner_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="overrides an option of the model's manifest; may be given repeatedly",
     )
+    add_input_arguments(parser)
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a recording's topics are: --params, --camera, --odometry, --rig-views."""
     parser.add_argument("--params", type=Path, metavar="FILE", help="a ROS parameter file")
     parser.add_argument(
         "--camera",
@@ -48,6 +53,11 @@ def add_planner_arguments(parser: argparse.ArgumentParser) -> None:
         help="a camera's topic; replaces all cameras of the parameters; may be given repeatedly",
     )
     parser.add_argument("--odometry", metavar="TOPIC", help="the odometry's topic")
+    parser.add_argument(
+        "--rig-views",
+        metavar="NAME",
+        help="reproject images to these views, see parameter rig_views: alpamayo, world or a file",
+    )
 
 
 def planner_settings(args: argparse.Namespace) -> PlannerSettings:
@@ -60,13 +70,15 @@ def planner_settings(args: argparse.Namespace) -> PlannerSettings:
         values["model_options"] = [*of_file, *args.option]
     if args.odometry:
         values["odometry_topic"] = args.odometry
+    if args.rig_views:
+        values["rig_views"] = args.rig_views
     if args.camera:
         pairs = [entry.partition("=") for entry in args.camera]
         if not all(name and topic for name, _, topic in pairs):
             raise UserError(f"--camera wants NAME=TOPIC, got {' '.join(args.camera)}")
         values["camera_names"] = [name for name, _, _ in pairs]
         values["camera_topics"] = [topic for _, _, topic in pairs]
-        for name in ("image_transports", "camera_stamp_offsets_ms"):
+        for name in ("image_transports", "camera_stamp_offsets_ms", "camera_info_topics"):
             values.pop(name, None)
     return settings_from(values)
 
@@ -121,6 +133,8 @@ def print_report(content: dict[str, Any], out: Path) -> None:
     if content["model_note"]:
         print(f"note: {content['model_note']}")
     print(f"rejected: {rejected or 'none'}")
+    for camera, share in content["view_coverage"].items():
+        print(f"{camera} covers {100 * share:.0f} % of the model's view; the rest is black")
     print_errors(content)
     print(f"{out / 'plans.mcap'}\n{out / 'report.json'}\n{out / 'overview.png'}")
 

@@ -18,14 +18,14 @@ from alpamayo_ros.commands import export_expert
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.commands.replay import add_planner_arguments
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.vla.vocabulary import VERSIONS
 
 SIZES = ("tiny", "small", "full")
-VERSIONS = ("r1", "1.5")
 RUNTIMES = ("eager", "fast")
 
 _INIT = """Write a random checkpoint in the released layout, with a manifest beside it.
 
-tiny (1.1 M parameters) and small (155 M) come with a tokenizer of their own; full (11.1 B,
+tiny (1.1 M parameters) and small (156 M) come with a tokenizer of their own; full (11.1 B,
 22 GB) needs Qwen3-VL's, named in its manifest. The plans of random weights mean nothing.
 """
 _CHECK = """Compare every stage with arrays of the public reference code, a line a case.
@@ -127,7 +127,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _count(args: argparse.Namespace) -> int:
     from alpamayo_ros.vla.backbone import read_backbone
-    from alpamayo_ros.vla.config import parse_config
+    from alpamayo_ros.vla.config_reader import parse_config
     from alpamayo_ros.vla.load import read_head
     from alpamayo_ros.vla.model import parameter_counts
     from alpamayo_ros.vla.sizes import backbone_shape, head_config
@@ -151,15 +151,21 @@ def _ask(args: argparse.Namespace) -> int:
     from alpamayo_ros.backends.registry import create_for
     from alpamayo_ros.bags.instants import sample_at
     from alpamayo_ros.commands.replay import planner_settings
+    from alpamayo_ros.questions import check_question, unavailable
 
     settings = planner_settings(args)
     backend = create_for(settings)
     cameras = tuple(camera.name for camera in settings.cameras)
     backend.manifest.cameras.check(cameras, backend.manifest.name)
+    refusal = unavailable(backend.manifest, "active")
+    if refusal:
+        raise UserError(refusal)
+    question = check_question(args.question)
+    print(backend.manifest.introduction(), file=sys.stderr)
     backend.load()
     try:
         sample = sample_at(args.bag, settings, args.at, backend.resize)
-        steps = backend.ask(sample, args.question)
+        steps = backend.ask(sample, question)
         progress = Progress("answering", float("inf"), "tokens")
         try:
             count = 0
@@ -177,7 +183,7 @@ def _ask(args: argparse.Namespace) -> int:
         print("alpamayo vla ask: the model's answer has no words", file=sys.stderr)
     print(answer.text)
     write_json(args.json, {
-        "question": args.question,
+        "question": question,
         "answer": answer.text,
         "t0_ns": answer.t0_ns,
         "model": answer.model,

@@ -3,6 +3,7 @@
 examples:
   alpamayo world record --seconds 20 --out drive
   alpamayo world drive --model expert --scenarios all --seeds 1-20 --out drives
+  alpamayo world faults
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from alpamayo_ros.commands import world_drive
+from alpamayo_ros.commands import world_drive, world_faults
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.errors import UserError
 
@@ -51,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     world_drive.add_arguments(drive)
     drive.set_defaults(run_action=world_drive.run)
+    faults = actions.add_parser(
+        "faults", help="inject faults at speed, with and without the safety stage",
+        description=world_faults.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    world_faults.add_arguments(faults)
+    faults.set_defaults(run_action=world_faults.run)
 
 
 def run(args: argparse.Namespace) -> int:

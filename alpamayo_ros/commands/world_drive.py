@@ -33,6 +33,7 @@ _COLUMNS = (
     ("max_lateral_mps2", "lateral", "{:.1f}"),
     ("jerk_p99_mps3", "jerk", "{:.1f}"),
     ("plan_age_mean_ms", "age ms", "{:.0f}"),
+    ("safety_interventions", "safety", "{}"),
 )
 MAX_SEEDS = 100_000
 
@@ -54,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="from t0 to the plan in the controller (default 60)")  # fmt: skip
     parser.add_argument("--black-cameras", action="store_true",
                         help="all images black: does the model look at all?")  # fmt: skip
+    parser.add_argument("--no-safety", action="store_true",
+                        help="plans reach the controller unchecked")  # fmt: skip
     parser.add_argument("--check", action="store_true", help="exit 1 unless every drive is clean")
     add_json_argument(parser)
 
@@ -68,12 +71,13 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--jobs is {args.jobs}, wanted a number of processes, or 0 for all cores")
     campaign = Campaign(
         args.model,
-        _kinds(args.scenarios),
-        _seeds(args.seeds),
+        kinds_of(args.scenarios),
+        seeds_of(args.seeds),
         args.seconds,
         args.out,
         args.black_cameras,
         args.latency_ms,
+        not args.no_safety,
     )
     if args.out is not None:
         make_folder(args.out)
@@ -96,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         "model": args.model,
         "black_cameras": args.black_cameras,
         "latency_ms": args.latency_ms,
+        "safety": not args.no_safety,
         "seconds": args.seconds,
         "summary": summarise(results),
         "drives": results,
@@ -109,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
     return 1 if args.check and not clean else 0
 
 
-def _kinds(text: str) -> tuple[str, ...]:
+def kinds_of(text: str) -> tuple[str, ...]:
+    """Scenarios by name or group. Raises UserError naming them."""
     from alpamayo_ros.world.campaign import KIND_GROUPS
     from alpamayo_ros.world.scenario import KINDS
 
@@ -122,7 +128,8 @@ def _kinds(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _seeds(text: str) -> tuple[int, ...]:
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Seeds of "1-20" or "3,5". Raises UserError."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
@@ -143,7 +150,8 @@ def _print(content: dict[str, Any], wall_s: float, out: Path | None) -> None:
         ]
         print(f"{kind:12}" + "".join(f"{cell:>11}" for cell in cells))
     print(
-        "gap: closest, brake, lateral (m/s^2) and jerk (m/s^3, p99 of a drive): the worst drive's"
+        "gap: closest, brake, lateral (m/s^2) and jerk (m/s^3, p99 of a drive): the worst drive's; "
+        "safety: plans that the safety stage changed, held or replaced"
     )
     driven_s = sum(result["seconds"] for result in content["drives"])
     print(

@@ -35,6 +35,7 @@ class FollowerSettings:
     actuation_delay_s: float = 0.2  # commands act this much later: track the plan of then
     stale_s: float = 0.6  # a trajectory older than this is followed no more
     stop_braking_mps2: float = 2.0
+    blind_braking_mps2: float = 4.0  # where odometry is lost: by dead reckoning no further
     max_acceleration_mps2: float = 2.5
     max_braking_mps2: float = 8.0
     max_curvature_1pm: float = 0.2

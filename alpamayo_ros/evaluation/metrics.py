@@ -13,6 +13,7 @@ Array = NDArray[np.floating[Any]]
 
 # The horizons of every report: name in seconds -> number of waypoints up to and including it.
 HORIZONS = {"1": 10, "2": 20, "4": 40, "6.4": N_WAYPOINTS}
+EVALUATION_HORIZONS = {"1": 10, "2": 20, "3": 30, "4": 40, "5": 50, "6.4": N_WAYPOINTS}
 
 
 def waypoint_times_s() -> NDArray[np.float64]:
@@ -46,6 +47,16 @@ def min_ade(samples_xyz: ArrayLike, true_xyz: ArrayLike, waypoints: int = N_WAYP
     best = np.argmin(distance.mean(axis=-1), axis=-1)[..., None]
     shortened = distance[..., :waypoints].mean(axis=-1)
     return np.take_along_axis(shortened, best, axis=-1)[..., 0]
+
+
+def min_fde(samples_xyz: ArrayLike, true_xyz: ArrayLike, waypoints: int = N_WAYPOINTS) -> Array:
+    """(…,) FDE of the sample (…, n, T, 3) that ends nearest to the truth (…, T, 3).
+
+    As in `min_ade`, one sample is chosen for all horizons: by where the whole path ends.
+    """
+    distance = displacement(samples_xyz, np.asarray(true_xyz)[..., None, :, :])  # (…, n, T)
+    best = np.argmin(distance[..., -1], axis=-1)[..., None]
+    return np.take_along_axis(distance[..., waypoints - 1], best, axis=-1)[..., 0]
 
 
 # Length, width and height of the box whose corners are compared, and its centre at the waypoint.

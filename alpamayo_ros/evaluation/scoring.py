@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alpamayo_ros.evaluation import baselines
 from alpamayo_ros.evaluation.metrics import HORIZONS, ade, fde, waypoint_times_s
-from alpamayo_ros.geometry import quaternion_to_rotation, slerp
+from alpamayo_ros.geometry import quaternion_to_rotation, slerp, yaw_of
 from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, EgoPose
 
 Array = NDArray[np.float64]
@@ -35,6 +35,20 @@ class Drive:
     def times_s(self) -> Array:
         """(n,) seconds since the first pose."""
         return (self.stamps_ns - self.stamps_ns[0]) / NS_PER_S
+
+    def poses_at(self, times_s: Array) -> tuple[Array, Array]:
+        """(n, 3) positions and (n, 3, 3) rotations at (n,) seconds since the first pose."""
+        return _interpolate(times_s, self.times_s, self.positions_m), _rotations(self, times_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Futures:
+    """What the vehicle did after each of m instants, in the rig frame at each."""
+
+    xyz_m: Array  # (m, 64, 3) at t0 + 0.1 … 6.4 s
+    headings_rad: Array  # (m, 64)
+    whole: NDArray[np.bool_]  # (m,) False: the odometry does not cover it without a gap
+    speeds_mps: Array  # (m,) at t0
 
 
 class Scorer:
@@ -66,8 +80,8 @@ class Scorer:
 
     def true_future(self, t0_ns: int) -> Array | None:
         """(64, 3) positions at t0 + 0.1 … 6.4 s in the rig frame at t0, or None without them."""
-        futures, scored, _ = self._truth(np.array([t0_ns], dtype=np.int64))
-        return futures[0] if scored[0] else None
+        futures = self.futures(np.array([t0_ns], dtype=np.int64))
+        return futures.xyz_m[0] if futures.whole[0] else None
 
     def scores(self) -> dict[str, Any]:
         """`ade_m` and `fde_m`, each planner | constant_velocity | stand_still -> horizon -> metres.
@@ -76,7 +90,8 @@ class Scorer:
         gap. `unscored` counts the others; without any scored every mean is None.
         """
         stamps = np.array(sorted(self._plans), dtype=np.int64)
-        futures, scored, speeds = self._truth(stamps)
+        truth = self.futures(stamps)
+        futures, scored, speeds = truth.xyz_m, truth.whole, truth.speeds_mps
         paths = {
             "planner": [self._plans[int(t0)] for t0 in stamps[scored]],
             "constant_velocity": [baselines.constant_velocity(v) for v in speeds[scored]],
@@ -96,11 +111,12 @@ class Scorer:
             }
         return result
 
-    def _truth(self, t0_ns: NDArray[np.int64]) -> tuple[Array, NDArray[np.bool_], Array]:
-        """For (m,) instants: futures (m, 64, 3), whether each is whole, and the speeds (m,)."""
+    def futures(self, t0_ns: NDArray[np.int64]) -> Futures:
+        """The recorded futures of (m,) instants; zeros where they are not whole."""
         count = len(t0_ns)
         if len(self._poses) < 2 or not count:
-            return np.zeros((count, N_WAYPOINTS, 3)), np.zeros(count, bool), np.zeros(count)
+            zeros = np.zeros((count, N_WAYPOINTS))
+            return Futures(np.zeros((*zeros.shape, 3)), zeros, np.zeros(count, bool), zeros[:, 0])
         drive = self.drive
         # Relative to the first stamp: float64 seconds since 1970 resolve only 0.2 microseconds.
         times = drive.times_s
@@ -110,14 +126,16 @@ class Scorer:
         covered = (start >= times[0] - tolerance) & (wanted[:, -1] <= times[-1] + tolerance)
         before = _before(times, start)
         last = _before(times, wanted[:, -1] - tolerance) + 1
-        whole = covered & (drive.piece[before] == drive.piece[last])
-        fraction = np.clip((start - times[before]) / (times[before + 1] - times[before]), 0, 1)
-        rotation = quaternion_to_rotation(
-            slerp(drive.quaternions_xyzw[before], drive.quaternions_xyzw[before + 1], fraction)
-        )
+        rotation = _rotations(drive, start)
         origin = _interpolate(start, times, drive.positions_m)
         ahead = _interpolate(wanted, times, drive.positions_m) - origin[:, None]
-        return ahead @ rotation, whole, np.interp(start, times, drive.speeds_mps)
+        turned = rotation.swapaxes(-1, -2)[:, None] @ _rotations(drive, wanted)
+        return Futures(
+            xyz_m=ahead @ rotation,
+            headings_rad=yaw_of(turned),
+            whole=covered & (drive.piece[before] == drive.piece[last]),
+            speeds_mps=np.interp(start, times, drive.speeds_mps),
+        )
 
 
 def _drive(poses: list[EgoPose]) -> Drive:
@@ -140,6 +158,17 @@ def _drive(poses: list[EgoPose]) -> Drive:
 def _before(times: Array, wanted: Array) -> NDArray[np.intp]:
     """Index of the last time not after each wanted one, with a successor."""
     return np.clip(np.searchsorted(times, wanted, side="right") - 1, 0, len(times) - 2)
+
+
+def _rotations(drive: Drive, wanted: Array) -> Array:
+    """(…, 3, 3) odometry from rig at (…,) seconds since the first pose."""
+    times, flat = drive.times_s, wanted.reshape(-1)
+    before = _before(times, flat)
+    fraction = np.clip((flat - times[before]) / (times[before + 1] - times[before]), 0, 1)
+    quaternions = slerp(
+        drive.quaternions_xyzw[before], drive.quaternions_xyzw[before + 1], fraction
+    )
+    return quaternion_to_rotation(quaternions).reshape(*wanted.shape, 3, 3)
 
 
 def _interpolate(wanted: Array, times: Array, positions: Array) -> Array:

@@ -35,6 +35,8 @@ DEPTH = 10
 # Serialised: 4 bytes of encapsulation, then the header's stamp: int32 seconds, uint32 nanoseconds.
 STAMP_OFFSET = 4
 
+PICTURE_NS = NS_PER_S // 10
+
 
 class Stamped:
     """A serialised message whose stamp is changed in place.
@@ -93,10 +95,14 @@ class Generator(Node):
         kind, width, height = config["kind"], config["width"], config["height"]
         kind_of = CompressedImage if kind == "compressed" else Image
         self._outputs: dict[str, Any] = {}
-        self._payloads: dict[str, Stamped] = {}
+        self._payloads: dict[str, tuple[Stamped, Stamped]] = {}
         for index, camera in enumerate(self._load.cameras):
             self._outputs[camera] = self.create_publisher(kind_of, topic_of(camera, kind), DEPTH)
-            self._payloads[camera] = Stamped(image_message(camera, kind, width, height, index))
+            first, second = (
+                Stamped(image_message(camera, kind, width, height, seed))
+                for seed in (index, index + len(self._load.cameras))
+            )
+            self._payloads[camera] = first, second
         self._odometry = Odometry(child_frame_id="base_link")
         self._odometry.header.frame_id = "odom"
         self._odometry.pose.pose.orientation.w = 1.0
@@ -136,7 +142,9 @@ class Generator(Node):
     def _publish(self, source: str, stamp_ns: int, since_start_ns: int) -> None:
         self.published[source].append((stamp_ns, time.monotonic_ns()))
         if source != ODOMETRY:
-            self._outputs[source].publish(self._payloads[source].at(stamp_ns))
+            # Another picture each 0.1 s: of the same one the planner would say that it is frozen.
+            payload = self._payloads[source][stamp_ns // PICTURE_NS % 2]
+            self._outputs[source].publish(payload.at(stamp_ns))
             return
         stamp = self._odometry.header.stamp
         stamp.sec, stamp.nanosec = divmod(stamp_ns, NS_PER_S)

@@ -7,7 +7,7 @@ trajectory on, at a steady rate: also when /clock or odometry stand still, to sa
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,19 @@ from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
-from alpamayo_ros.control.follower import (
-    ControlCommand,
-    ControlState,
-    Follower,
-    FollowerSettings,
-    RigState,
-)
+from alpamayo_ros import geometry
+from alpamayo_ros.control.follower import ControlCommand, Follower, FollowerSettings
 from alpamayo_ros.control.reference import N_POINTS, Reference
+from alpamayo_ros.control.watch import Watch
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.msg import PlannedTrajectory, VehicleCommand
+from alpamayo_ros.odometry import ego_pose
 from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import to_time
 from alpamayo_ros.ros.executor import PlannerExecutor, guarded
 from alpamayo_ros.ros.numbers import number_parameter
 from alpamayo_ros.ros.process import run_node
-from alpamayo_ros.types import NS_PER_S
+from alpamayo_ros.types import NS_PER_S, Rejection
 
 # The least and the most of what `FollowerSettings` takes.
 RANGES = {
@@ -40,13 +37,12 @@ RANGES = {
     "actuation_delay_s": (0.0, 1.0),
     "stale_s": (0.15, 2.0),
     "stop_braking_mps2": (0.5, 6.0),
+    "blind_braking_mps2": (0.5, 6.0),
     "max_acceleration_mps2": (0.1, 5.0),
     "max_braking_mps2": (1.0, 10.0),
     "max_curvature_1pm": (0.01, 0.5),
 }
 RATE_RANGE_HZ = (10.0, 200.0)
-ODOMETRY_STALE_S = 0.3  # nothing is tracked without knowing where the vehicle is
-CARRY_FORWARD_S = 0.1  # odometry is at most moved on by this
 CLOCK_BACKWARD_NS = NS_PER_S
 
 
@@ -55,7 +51,7 @@ class ControllerNode(Node):
 
     def __init__(self) -> None:
         super().__init__("controller")
-        self._follower = Follower(self._settings())
+        self._watch = Watch(Follower(self._settings()))
         rate_hz = number_parameter(self, "rate_hz", 50.0, *RATE_RANGE_HZ)
         trajectory = str(self.declare_parameter("trajectory_topic", "/planner/trajectory").value)
         odometry = str(self.declare_parameter("odometry_topic", "/odom").value)
@@ -89,14 +85,19 @@ class ControllerNode(Node):
         return FollowerSettings(**values)
 
     def _on_odometry(self, message: Any) -> None:
+        pose = ego_pose(message, geometry.identity_pose())
+        if isinstance(pose, Rejection):  # what is not heard grows old, and the vehicle is stopped
+            self.get_logger().error(f"odometry not used: {pose}", throttle_duration_sec=2)
+            return
         self._odometry = message
+        self._watch.hear(pose)
 
     def _on_trajectory(self, message: Any) -> None:
         problem = self._problem_of(message)
         if problem:
             self.get_logger().error(f"trajectory not followed: {problem}", throttle_duration_sec=2)
             return
-        if self._follower.follow(_reference(message)):
+        if self._watch.follower.follow(_reference(message)):
             if not self._engaged:
                 self.get_logger().info(f"following {message.model}")
             self._engaged = True
@@ -122,29 +123,16 @@ class ControllerNode(Node):
     def _on_timer(self) -> None:
         now_ns = int(self.get_clock().now().nanoseconds)
         if now_ns < self._last_now_ns - CLOCK_BACKWARD_NS:
-            self._follower.forget()
+            self._watch.forget()
             self._engaged, self._odometry = False, None
             self.get_logger().warning("the clock was set back: waiting for a new trajectory")
         self._last_now_ns = now_ns
-        if not self._engaged or self._odometry is None:
+        if not self._engaged or not self._watch.hears:
             return
-        odometry_age_s = (now_ns - _nanoseconds(self._odometry.header.stamp)) / NS_PER_S
-        rig = rig_state(self._odometry, min(max(odometry_age_s, 0.0), CARRY_FORWARD_S))
-        command, reason = self._follower.command(now_ns, rig), ""
-        if abs(odometry_age_s) > ODOMETRY_STALE_S:
-            command = replace(
-                command, state=ControlState.STOPPING, acceleration_mps2=-self._stop_mps2
-            )
-            reason = f"odometry is {odometry_age_s:.2f} s old"
-        elif command.state is ControlState.STOPPING:
-            reason = f"the newest trajectory is {command.plan_age_s:.2f} s old"
+        command, reason = self._watch.command(now_ns)
         if reason:
             self.get_logger().warning(f"stopping: {reason}", throttle_duration_sec=2)
         self._publish(command, reason, now_ns)
-
-    @property
-    def _stop_mps2(self) -> float:
-        return self._follower.settings.stop_braking_mps2
 
     def _publish(self, command: ControlCommand, reason: str, now_ns: int) -> None:
         assert self._odometry is not None
@@ -159,20 +147,6 @@ class ControllerNode(Node):
         message.header.stamp = to_time(now_ns)
         message.header.frame_id = self._odometry.child_frame_id
         self._commands.publish(message)
-
-
-def rig_state(odometry: Any, ahead_s: float) -> RigState:
-    """Odometry moved on along its twist by `ahead_s`."""
-    pose, twist = odometry.pose.pose, odometry.twist.twist
-    q = pose.orientation
-    yaw = math.atan2(2.0 * (q.w * q.z + q.x * q.y), 1.0 - 2.0 * (q.y * q.y + q.z * q.z))
-    turn, step = twist.angular.z * ahead_s, twist.linear.x * ahead_s
-    return RigState(
-        pose.position.x + step * math.cos(yaw + 0.5 * turn),
-        pose.position.y + step * math.sin(yaw + 0.5 * turn),
-        yaw + turn,
-        twist.linear.x,
-    )
 
 
 def _reference(message: Any) -> Reference:

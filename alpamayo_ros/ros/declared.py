@@ -20,6 +20,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
+from alpamayo_ros.file_roots import FileRoots
 from alpamayo_ros.parameter_table import BY_NAME, PARAMETERS, Parameter, check_value
 
 
@@ -31,17 +32,18 @@ class DeclaredParameters:
         self._bad: dict[str, Any] = {}  # values given at start-up that cannot be used
         for parameter in PARAMETERS:
             self._declare(parameter, overrides.get(parameter.name))
+        self._roots = FileRoots(self.values())
         node.add_on_set_parameters_callback(self._on_set)
 
     def values(self) -> dict[str, Any]:
         """Every parameter's value; bad start-up values too, so that checking names them all."""
-        values = {name: _plain(self._node.get_parameter(name).value) for name in BY_NAME}
+        values = {name: plain(self._node.get_parameter(name).value) for name in BY_NAME}
         return {**values, **self._bad}
 
     def _declare(self, parameter: Parameter, override: Any) -> None:
         value: Any = parameter.default
         if override is not None:
-            given = _plain(override.value)
+            given = plain(override.value)
             if check_value(parameter, given) is None:
                 value = float(given) if isinstance(parameter.default, float) else given
             else:
@@ -51,13 +53,16 @@ class DeclaredParameters:
         )
 
     def _on_set(self, changes: Sequence[RosParameter]) -> SetParametersResult:
-        for change in changes:
-            parameter = BY_NAME.get(change.name)
-            if parameter is None:
-                continue
-            problem = check_value(parameter, _plain(change.value))
-            if problem is not None:
-                return SetParametersResult(successful=False, reason=problem)
+        new = {change.name: plain(change.value) for change in changes if change.name in BY_NAME}
+        problems = [check_value(BY_NAME[name], value) for name, value in new.items()]
+        if not any(problems):
+            if "model" in new:  # its options name files from its folder on
+                new = {"model_options": self.values()["model_options"], **new}
+            model = str(new.get("model", self.values()["model"]))
+            problems = [self._roots.refusal(name, value, model) for name, value in new.items()]
+        problem = next(filter(None, problems), None)
+        if problem is not None:
+            return SetParametersResult(successful=False, reason=problem)
         for change in changes:
             self._bad.pop(change.name, None)
         return SetParametersResult(successful=True)
@@ -83,6 +88,6 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
     return descriptor
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """ROS arrays as lists."""
     return list(value) if isinstance(value, (tuple, array)) else value

@@ -11,11 +11,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from rclpy.executors import (
+    ConditionReachedException,
     ExternalShutdownException,
     ShutdownException,
     SingleThreadedExecutor,
@@ -25,6 +29,8 @@ from rclpy.node import Node
 
 # The options of mallopt(3), by its names.
 M_ARENA_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -8, -1, -2, -3
+
+JOIN_STEP_S = 0.01
 
 
 def keep_freed_memory() -> None:
@@ -65,25 +71,54 @@ def guarded(node: Node, callback: Callable[..., None]) -> Callable[..., None]:
 
 
 class PlannerExecutor(SingleThreadedExecutor):
-    """Spins one thread; entities named slow run beside it."""
+    """Spins one thread; entities named slow run beside it.
+
+    What they destroy has to be destroyed in `run_between`: an entity of a wait that is under way
+    would raise InvalidHandle out of it, and end the node.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         keep_freed_memory()
         super().__init__(**kwargs)
         self._slow: set[int] = set()
         self._threads: list[threading.Thread] = []
+        self._spinning = threading.get_ident()  # until another thread spins
+        self._between: deque[tuple[Callable[[], None], Future[None]]] = deque()
 
     def run_beside(self, entity: Any) -> None:
         """Declare a subscription, service or timer slow."""
         self._slow.add(id(entity))
 
+    def run_between(self, step: Callable[[], None]) -> None:
+        """Run `step` where no wait and no callback is under way, and wait for it.
+
+        From any thread; raises what it raises. It must be short: nothing else runs meanwhile.
+        """
+        if self._spinning == threading.get_ident():
+            self._abandon_wait()
+            step()
+            return
+        done: Future[None] = Future()
+        self._between.append((step, done))
+        self.wake()
+        done.result()
+
     def spin_once(self, timeout_sec: Any = None) -> None:
         """Wait for one callback and run it, or have it run."""
         handler: Any
         entity: Any
+        self._spinning = threading.get_ident()
+        self._run_steps()
         try:
-            handler, entity, _ = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
-        except (TimeoutException, ExternalShutdownException, ShutdownException):
+            handler, entity, _ = self.wait_for_ready_callbacks(
+                timeout_sec=timeout_sec, condition=self._has_steps
+            )
+        except (
+            ConditionReachedException,
+            TimeoutException,
+            ExternalShutdownException,
+            ShutdownException,
+        ):
             return
         if id(entity) not in self._slow:
             handler()
@@ -95,10 +130,35 @@ class PlannerExecutor(SingleThreadedExecutor):
         thread.start()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for what runs beside; False where it takes longer."""
-        for thread in self._threads:
-            thread.join(timeout_s)
-        return not any(thread.is_alive() for thread in self._threads)
+        """Wait for what runs beside; False where it takes longer. From the spinning thread."""
+        deadline = time.monotonic() + timeout_s
+        while any(thread.is_alive() for thread in self._threads):
+            self._run_steps()
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(JOIN_STEP_S)
+        return True
+
+    def _has_steps(self) -> bool:
+        return bool(self._between)
+
+    def _run_steps(self) -> None:
+        if self._between:
+            self._abandon_wait()
+        while self._between:
+            step, done = self._between.popleft()
+            try:
+                step()
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+    def _abandon_wait(self) -> None:
+        """What the last wait found ready and was not run yet is found by the next one again."""
+        waiting, self._cb_iter = self._cb_iter, None
+        if waiting is not None:
+            waiting.close()
 
     def _run(self, handler: Any) -> None:
         handler()

@@ -12,22 +12,26 @@ from typing import Any
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from alpamayo_ros.buffers import LazyImage
+from alpamayo_ros.cameras.adapt import RigAdapter
+from alpamayo_ros.cameras.calibration import info_topic
+from alpamayo_ros.cameras.views import load_views
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.feed import Feed
-from alpamayo_ros.messages import SourceReport
+from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.navigation import NavigationText
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.ros import compat, topics
+from alpamayo_ros.ros.camera_infos import CameraInfos
 from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.ingest import COMPRESSED, RAW, PlannerSynchronizer
 from alpamayo_ros.ros.navigation import NavigationInput
-from alpamayo_ros.sources import Source
+from alpamayo_ros.sources import Source, SourceReport
 from alpamayo_ros.types import ImageError, Resize
 
 CAMERA_DEPTH = 10  # 1/3 s at 30 Hz: more would only be old by the time it is read
@@ -46,6 +50,7 @@ class PlannerInputs:
         now_ns: Callable[[], int],
         group: CallbackGroup,
         on_tick: Callable[[Any], None],
+        manifest: Manifest,
         resize: Resize | None = None,
     ) -> None:
         self._node, self._rig_offset = node, rig_offset
@@ -56,6 +61,11 @@ class PlannerInputs:
         }
         odometry_topic = topics.resolve(node, "odometry_topic", settings.odometry_topic)
         self._sources["odometry"] = Source("odometry", odometry_topic)
+        self._adapter = (
+            RigAdapter(load_views(settings.rig_views), settings.rig_frame)
+            if settings.rig_views
+            else None
+        )
         feed = Feed(
             pipeline,
             self._sources,
@@ -63,12 +73,14 @@ class PlannerInputs:
             settings.resize_policy,
             self._decode_soon,
             resize,
+            self._adapter,
         )
         self.synchronizer = PlannerSynchronizer(feed, now_ns)
         self.synchronizer.registerCallback(on_tick)
         text = NavigationText(settings.navigation_timeout_s, settings.navigation_max_length)
         self.navigation = NavigationInput(node, text, now_ns, group)
         self._subscribers: list[compat.Subscriber] = []
+        self.camera_infos = CameraInfos(node, settings, manifest.rig, group)
         self._static_tf = node.create_subscription(
             TFMessage,
             "/tf_static",
@@ -76,6 +88,7 @@ class PlannerInputs:
             topics.reliable_qos(latched=True),
             callback_group=group,
         )
+        self._infos = self._subscribe_infos(settings, group)
         self._subscribe(settings, group)
 
     def _subscribe(self, settings: PlannerSettings, group: CallbackGroup) -> None:
@@ -87,6 +100,22 @@ class PlannerInputs:
         odometry = self._subscriber(Odometry, settings.odometry_topic, ODOMETRY_DEPTH, group)
         odometry.sub.callback = guarded(self._node, _draining(odometry.sub))
         self.synchronizer.connect_odometry(odometry, settings.odometry_stamp_offset_ns)
+
+    def _subscribe_infos(self, settings: PlannerSettings, group: CallbackGroup) -> list[Any]:
+        """CameraInfo of each camera, where images are reprojected."""
+        adapter = self._adapter
+        if adapter is None:
+            return []
+        return [
+            self._node.create_subscription(
+                CameraInfo,
+                camera.info_topic or info_topic(camera.topic),
+                guarded(self._node, functools.partial(adapter.add_camera_info, camera.name)),
+                topics.sensor_qos(1),
+                callback_group=group,
+            )
+            for camera in settings.cameras
+        ]
 
     def _subscriber(
         self, message_type: type, topic: str, depth: int, group: CallbackGroup
@@ -120,8 +149,19 @@ class PlannerInputs:
         if child is not None:
             raise UserError(self._rig_offset.explain(child))
 
+    def check_cameras(self, wait_s: float, refuses: bool) -> None:
+        """Wait for calibrations that are published; raise UserError where they do not fit."""
+        self.camera_infos.await_published(wait_s)
+        found = self.camera_infos.problems()
+        if found and refuses:
+            remedy = "; put it right, or set camera_info to flag to drive on with it"
+            raise UserError("camera_info: " + "; ".join(found) + remedy)
+
     def _on_static_transforms(self, message: Any) -> None:
         self._rig_offset.add_static_transforms(message, to_pose=compat.to_pose)
+        self.camera_infos.add_static_transforms(message)
+        if self._adapter is not None:
+            self._adapter.add_static_transforms(message, compat.to_pose)
 
     def _decode_soon(self, image: LazyImage) -> None:
         try:
@@ -137,8 +177,10 @@ class PlannerInputs:
         """End the subscriptions and the decoders."""
         for subscriber in self._subscribers:
             self._node.destroy_subscription(subscriber.sub)
-        self._node.destroy_subscription(self._static_tf)
+        for subscription in (self._static_tf, *self._infos):
+            self._node.destroy_subscription(subscription)
         self.navigation.close()
+        self.camera_infos.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
 

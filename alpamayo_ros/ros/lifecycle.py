@@ -16,6 +16,8 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
+from alpamayo_ros.diagnosis import NEVER, Occurrence
+
 # What each primary state allows; ids in between are rcl's own and nobody's to ask for.
 LEGAL = {
     State.PRIMARY_STATE_UNCONFIGURED: {
@@ -43,12 +45,14 @@ BY_LABEL = {
 class SafeLifecycleNode(LifecycleNodeMixin, Node):
     """Override `configure_node`, `activate_node`, `deactivate_node`, `cleanup_node`.
 
-    They raise to refuse; what they raise is logged and kept in `last_error`. Transitions may run
-    in any thread, one at a time; a request that comes during another is refused.
+    They raise to refuse; what they raise is logged and kept in `last_error` until configured, and
+    in `last_fault` for good. Transitions may run in any thread, one at a time; a request that comes
+    during another is refused.
     """
 
     def __init__(self, node_name: str, **kwargs: Any) -> None:
         self.last_error: str | None = None
+        self.last_fault = NEVER
         self._transition_lock = threading.Lock()
         Node.__init__(self, node_name, **kwargs)
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
@@ -101,8 +105,7 @@ class SafeLifecycleNode(LifecycleNodeMixin, Node):
             result = trigger.get(transition_id, self.trigger_shutdown)()
             return bool(result == TransitionCallbackReturn.SUCCESS)
         except Exception:
-            self.last_error = f"transition {transition_id}: {traceback.format_exc(limit=-1)}"
-            self.get_logger().error(self.last_error)
+            self._failed(f"transition {transition_id}: {traceback.format_exc(limit=-1)}")
             return False
         finally:
             self._transition_lock.release()
@@ -165,8 +168,14 @@ class SafeLifecycleNode(LifecycleNodeMixin, Node):
             return True
         except Exception as error:
             text = f"{what} failed: {error or type(error).__name__}"
-            if not keep_error:
-                self.last_error = text
-            self.get_logger().error(text)
+            if keep_error:
+                self.get_logger().error(text)
+            else:
+                self._failed(text)
             self.get_logger().debug(traceback.format_exc())
             return False
+
+    def _failed(self, text: str) -> None:
+        self.last_error = text
+        self.last_fault = Occurrence(text, int(self.get_clock().now().nanoseconds))
+        self.get_logger().error(text)

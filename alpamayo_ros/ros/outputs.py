@@ -1,4 +1,4 @@
-"""The planner's publishers: a plan or a rejection in, messages out."""
+"""The planner's publishers: a plan, a stop or a rejection in, messages out."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from alpamayo_ros import messages
-from alpamayo_ros.messages import StatusContext
+from alpamayo_ros.messages import PathFrame
 from alpamayo_ros.msg import (
     CandidateTrajectories,
     PlannedTrajectory,
     PlannerStatus,
     ReasoningTrace,
 )
-from alpamayo_ros.ros import markers, topics
+from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import make
+from alpamayo_ros.ros.markers import PlanMarkers
+from alpamayo_ros.safety.stage import FallbackPlan
+from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status
 from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
 from alpamayo_ros.worker import Outcome
 
 
 class PlannerOutputs:
-    """Publishes under the node's own name; counts what it published."""
+    """Publishes under the node's own name."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -43,8 +46,9 @@ class PlannerOutputs:
         self._trace = publisher(ReasoningTrace, "~/reasoning_trace", qos)
         self._status = publisher(PlannerStatus, "~/status", qos)
         self._markers = publisher(MarkerArray, "~/markers", qos)
-        self.plans = 0
-        self.rejected = 0
+        self._drawn = PlanMarkers()
+        self.sent_steady_s = float("-inf")  # when the last trajectory went out
+        self.sequence = 0  # of trajectories, whoever made them
 
     def publish_plan(
         self,
@@ -53,28 +57,25 @@ class PlannerOutputs:
         in_odometry: bool,
         licence: str,
         context: StatusContext,
-    ) -> None:
-        """~/path first, since a controller waits for it; then what describes it."""
+    ) -> float:
+        """~/path first, since a controller waits for it; then what describes it.
+
+        The latency in ms: from the arrival of the last message that the plan needed.
+        """
         plan, sample = outcome.plan, outcome.sample
         assert isinstance(plan, Plan) and isinstance(sample, PlannerSample)
         frame = messages.path_frame(sample, rig_frame, in_odometry)
-        path = messages.path(make, plan, frame)
-        self._path.publish(path)
+        self._path.publish(messages.path(make, plan, frame))
         latency_ms = (time.monotonic_ns() - outcome.selection.ready_ns) / NS_PER_MS
-        self.plans += 1
-        self._trajectory.publish(messages.trajectory(make, plan, frame, self.plans))
-        self._candidates.publish(messages.candidates(make, plan, frame))
-        self._reasoning.publish(messages.reasoning(make, plan))
-        self._trace.publish(messages.reasoning_trace(make, plan, frame))
-        if self._markers.get_subscription_count():
-            self._markers.publish(markers.plan_markers(path, plan, frame))
+        self.sequence += 1
+        self._describe(plan, frame)
         self._status.publish(
-            messages.planned_status(
+            planned_status(
                 make,
                 plan,
                 sample,
                 due_ns=outcome.selection.due_ns,
-                sequence=self.plans,
+                sequence=self.sequence,
                 licence=licence,
                 latency_ms=latency_ms,
                 skew_ms=outcome.selection.skew_ns / NS_PER_MS,
@@ -82,17 +83,44 @@ class PlannerOutputs:
                 context=context,
             )
         )
+        return latency_ms
+
+    def publish_fallback(self, stop: FallbackPlan, rig_frame: str, in_odometry: bool) -> None:
+        """A stop, on every topic of a plan; the ticks' own statuses say why."""
+        frame = messages.pose_frame(
+            stop.frame_id, stop.odometry_from_rig_t0, rig_frame, in_odometry
+        )
+        if stop.path is not None:
+            self._path.publish(messages.path(make, stop.plan, frame, stop.path))
+        self.sequence += 1
+        self._describe(stop.plan, frame, stop.reason)
+
+    def _describe(self, plan: Plan, frame: PathFrame, reason: str = "") -> None:
+        """What goes with a path."""
+        self.sent_steady_s = time.monotonic()
+        self._trajectory.publish(messages.trajectory(make, plan, frame, self.sequence, reason))
+        self._candidates.publish(messages.candidates(make, plan, frame))
+        self._reasoning.publish(messages.reasoning(make, plan))
+        self._trace.publish(messages.reasoning_trace(make, plan, frame))
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._drawn.of_plan(plan, frame))
 
     def publish_rejection(
-        self, rejection: Rejection, model: str, licence: str, context: StatusContext
+        self,
+        rejection: Rejection,
+        rig_frame: str,
+        model: str,
+        licence: str,
+        context: StatusContext,
     ) -> None:
-        """A status alone: no path is published for a tick that was not planned."""
-        self.rejected += 1
-        self._status.publish(messages.rejected_status(make, rejection, model, licence, context))
+        """A status, and its text for RViz; the stop under way comes at its own times."""
+        self._status.publish(rejected_status(make, rejection, model, licence, context))
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._drawn.of_rejection(rejection, rig_frame))
 
     def clear_markers(self) -> None:
         """Take what RViz shows of old plans away."""
-        self._markers.publish(markers.clear_markers())
+        self._markers.publish(self._drawn.clear())
 
     def close(self) -> None:
         """Destroy the publishers."""

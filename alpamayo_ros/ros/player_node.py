@@ -20,8 +20,7 @@ from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import message_class, to_time
-from alpamayo_ros.ros.executor import PlannerExecutor
-from alpamayo_ros.ros.process import run_node
+from alpamayo_ros.ros.process import run_to_end
 
 CLOCK_PERIOD_NS = 5_000_000  # /clock at 200 Hz of recorded time
 DRAIN_S = 0.5  # what the last messages need to arrive before the publishers go away
@@ -141,16 +140,7 @@ class PlayerNode(Node):
 
 def main() -> int:
     """Play one bag; exit code 0 when it is through, 1 where it could not be played."""
-    node: PlayerNode | None = None
-
-    def build(executor: PlannerExecutor) -> PlayerNode:
-        nonlocal node
-        node = PlayerNode()
-        node.start()
-        return node
-
-    code = run_node(build, lambda player: player.stop(), lambda player: player.done.is_set())
-    return 1 if code or node is None or node.failed else 0
+    return run_to_end(PlayerNode)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import rclpy
 from rclpy.logging import get_logger
@@ -63,3 +63,28 @@ def run_node(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return 0
+
+
+class EndingNode(Protocol):
+    """A node with work that ends: started, stopped, done, and perhaps failed."""
+
+    done: threading.Event
+    failed: bool
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def run_to_end(make: Callable[[], Any]) -> int:
+    """Run an `EndingNode` until its work is done; exit code 1 where it could not be done."""
+    node: EndingNode | None = None
+
+    def build(executor: PlannerExecutor) -> Any:
+        nonlocal node
+        node = make()
+        node.start()
+        return node
+
+    code = run_node(build, lambda made: made.stop(), lambda made: made.done.is_set())
+    return 1 if code or node is None or node.failed else 0

@@ -42,6 +42,7 @@ class RecorderNode(Node):
         self._writer: BagWriter | None = BagWriter(Path(bag), overwrite=overwrite)
         self._writer.__enter__()
         self._last_ns = 0
+        self.failed = False
         # Not in simulated time, which may not have begun.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(LOOK_FOR_TOPICS_S, guarded(self, self._look_for_topics), clock=steady)
@@ -55,6 +56,15 @@ class RecorderNode(Node):
             writer.__exit__(None, None, None)
         if self._missing:
             self.get_logger().warning(f"never published: {', '.join(sorted(self._missing))}")
+
+    def _give_up(self, error: UserError) -> None:
+        """A full disk, most likely: what was recorded is kept, and the process ends."""
+        assert self._writer is not None
+        self._writer.abandon()
+        self._writer, self.failed = None, True
+        self.get_logger().fatal(
+            f"{error}; what was recorded until now is kept, cut off. Free the disk, and record anew"
+        )
 
     def _look_for_topics(self) -> None:
         for name, types in self.get_topic_names_and_types():
@@ -73,7 +83,8 @@ class RecorderNode(Node):
                 info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
                 for info in publishers
             )
-            assert self._writer is not None
+            if self._writer is None:
+                return
             self._writer.add_topic(name, types[0], latched=latched)
             self._subscribe(name, kind, latched)
             self._missing.discard(name)
@@ -85,7 +96,10 @@ class RecorderNode(Node):
                     return
                 # A recording's own order must not break where the clock is set back.
                 self._last_ns = max(self._last_ns, int(self.get_clock().now().nanoseconds))
-                self._writer.write_raw(topic, self._last_ns, payload)
+                try:
+                    self._writer.write_raw(topic, self._last_ns, payload)
+                except UserError as error:
+                    self._give_up(error)
 
         qos = topics.reliable_qos(latched)
         qos.depth = 1000
@@ -93,12 +107,17 @@ class RecorderNode(Node):
 
 
 def main() -> int:
-    """Record until SIGINT or SIGTERM."""
+    """Record until SIGINT or SIGTERM; exit code 1 where the disk takes no more."""
+    recorders: list[RecorderNode] = []
 
     def build(executor: PlannerExecutor) -> RecorderNode:
-        return RecorderNode()
+        recorders.append(RecorderNode())
+        return recorders[0]
 
-    return run_node(build, lambda recorder: recorder.close())
+    code = run_node(
+        build, lambda recorder: recorder.close(), lambda recorder: bool(recorder.failed)
+    )
+    return 1 if any(recorder.failed for recorder in recorders) else code
 
 
 if __name__ == "__main__":

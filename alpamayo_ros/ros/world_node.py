@@ -24,9 +24,9 @@ from alpamayo_ros.errors import UserError
 from alpamayo_ros.msg import VehicleCommand
 from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import to_time
-from alpamayo_ros.ros.executor import PlannerExecutor, guarded
+from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.numbers import number_parameter
-from alpamayo_ros.ros.process import run_node
+from alpamayo_ros.ros.process import run_to_end
 from alpamayo_ros.ros.world_outputs import WorldOutputs
 from alpamayo_ros.world.rig import default_rig
 from alpamayo_ros.world.safety_driver import SafetyDriver
@@ -179,16 +179,7 @@ class WorldNode(Node):
 
 def main() -> int:
     """One scenario; exit code 0 when it is over, 1 where it could not be had."""
-    node: WorldNode | None = None
-
-    def build(executor: PlannerExecutor) -> WorldNode:
-        nonlocal node
-        node = WorldNode()
-        node.start()
-        return node
-
-    code = run_node(build, lambda world: world.stop(), lambda world: world.done.is_set())
-    return 1 if code or node is None or node.failed else 0
+    return run_to_end(WorldNode)
 
 
 if __name__ == "__main__":

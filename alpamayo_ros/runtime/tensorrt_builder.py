@@ -91,7 +91,8 @@ def _parse_errors(parser: Any) -> list[str]:
 def _refused(trt: Any, log: Any, onnx: str) -> list[str]:
     """Every node that the parser would not take: parsing itself stops at the first."""
     builder = trt.Builder(log)
-    parser = trt.OnnxParser(_network(trt, builder), log)
+    network = _network(trt, builder)  # kept: the parser holds no reference and would crash
+    parser = trt.OnnxParser(network, log)
     if not hasattr(parser, "supports_model_v2"):
         return []
     parser.supports_model_v2(Path(onnx).read_bytes(), onnx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ PAPER, WHITE = (250, 251, 252), (255, 255, 255)
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAP_HEIGHT = 21.0  # pixels of a capital letter at scale 1
+_TEXT_MARGIN = 4  # pixels around a text for its antialiasing
+_JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 85]
 _SHIFT = 4  # fractional bits of OpenCV's coordinates
 
 
@@ -53,18 +56,23 @@ def text(
     OpenCV's strokes are drawn four times as large and averaged, which makes them smooth. They are
     ASCII; other letters become '?'.
     """
-    string = _ascii(string)
+    alpha, width, baseline = _text_mask(_ascii(string), size, weight)
+    shift = {"left": 0.0, "centre": width / 2, "right": width}[align]
+    left, top = round(at[0] - shift - _TEXT_MARGIN), round(at[1] - baseline)
+    _blend_patch(canvas, alpha, (left, top), colour)
+
+
+@functools.lru_cache(maxsize=512)  # labels are the same in every picture of a video
+def _text_mask(string: str, size: float, weight: float) -> tuple[NDArray[Any], float, float]:
+    """(h, w) shares of ink, the text's width and its baseline below the mask's top, in pixels."""
     scale, thickness = 4 * size / _CAP_HEIGHT, max(1, round(4 * size * 0.115 * weight))
     (width, height), below = cv2.getTextSize(string, _FONT, scale, thickness)
-    margin = 4 * 4
+    margin = 4 * _TEXT_MARGIN
     mask = np.zeros((height + below + 2 * margin, width + 2 * margin), np.uint8)
     mask = np.pad(mask, ((0, -mask.shape[0] % 4), (0, -mask.shape[1] % 4)))
     cv2.putText(mask, string, (margin, margin + height), _FONT, scale, 255, thickness, cv2.LINE_AA)
     small = cv2.resize(mask, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    shift = {"left": 0.0, "centre": width / 8.0, "right": width / 4.0}[align]
-    left = round(at[0] - shift - margin / 4)
-    top = round(at[1] - (margin + height) / 4)
-    _blend_patch(canvas, small / 255.0, (left, top), colour)
+    return small / np.float32(255.0), width / 4.0, (margin + height) / 4
 
 
 def _blend_patch(canvas: Rgb, alpha: NDArray[Any], at: tuple[int, int], colour: Colour) -> None:
@@ -77,7 +85,8 @@ def _blend_patch(canvas: Rgb, alpha: NDArray[Any], at: tuple[int, int], colour: 
         return
     part = alpha[y0 - top : y1 - top, x0 - left : x1 - left, None]
     region = canvas[y0:y1, x0:x1]
-    region[:] = np.round(region * (1 - part) + np.asarray(colour) * part).astype(np.uint8)
+    ink = np.asarray(colour, np.float32)
+    np.add(region, part * (ink - region) + np.float32(0.5), out=region, casting="unsafe")
 
 
 def polyline(canvas: Rgb, points: ArrayLike, colour: Colour, thickness: int = 2) -> None:
@@ -99,13 +108,22 @@ def dashed(
 
 def polygons(canvas: Rgb, shapes: Sequence[ArrayLike], colour: Colour, alpha: float) -> None:
     """Fill convex (n, 2) shapes as one area: where they overlap or touch there is no seam."""
-    height, width = canvas.shape[:2]
+    corners = [
+        np.asarray(shape, dtype=np.float64) for shape in shapes if len(np.asarray(shape)) > 2
+    ]
+    if not corners:
+        return
+    every, size = np.vstack(corners), (canvas.shape[1], canvas.shape[0])
+    low = np.clip(np.floor(every.min(axis=0)) - 1, 0, size).astype(int)
+    high = np.clip(np.ceil(every.max(axis=0)) + 2, 0, size).astype(int)
+    width, height = (high - low).tolist()
+    if width <= 0 or height <= 0:
+        return
     mask = np.zeros((2 * height, 2 * width), np.uint8)
-    for shape in shapes:
-        if len(np.asarray(shape)) >= 3:
-            cv2.fillConvexPoly(mask, _fixed(np.asarray(shape) * 2.0), 255, cv2.LINE_8, _SHIFT)
+    for shape in corners:
+        cv2.fillConvexPoly(mask, _fixed((shape - low) * 2.0), 255, cv2.LINE_8, _SHIFT)
     small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
-    _blend_patch(canvas, small * (alpha / 255.0), (0, 0), colour)
+    _blend_patch(canvas, small * np.float32(alpha / 255.0), (int(low[0]), int(low[1])), colour)
 
 
 def box(
@@ -118,7 +136,7 @@ def box(
     """A translucent rectangle."""
     _blend_patch(
         canvas,
-        np.full((round(size[1]), round(size[0])), alpha),
+        np.full((round(size[1]), round(size[0])), alpha, np.float32),
         (round(corner[0]), round(corner[1])),
         colour,
     )
@@ -158,10 +176,12 @@ def sequential(shares: ArrayLike) -> list[tuple[int, int, int]]:
     return [(int(r), int(g), int(b)) for r, g, b in table]
 
 
-def save_png(path: Path, rgb: Rgb) -> None:
-    """Write a picture; UserError where that fails. OpenCV takes BGR and reports by a flag."""
+def save_picture(path: Path, rgb: Rgb) -> None:
+    """Write a PNG or JPEG; UserError where that fails. OpenCV takes BGR and reports by a flag."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)):
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    if not cv2.imwrite(str(path), bgr, _JPEG_QUALITY if is_jpeg else []):
         raise UserError(f"cannot write the picture {path}")
 
 

@@ -12,18 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from alpamayo_ros.cameras.projection import CameraModel
 from alpamayo_ros.types import N_WAYPOINTS
 from alpamayo_ros.viz import canvas as draw
-from alpamayo_ros.viz.projection import CameraModel, project_polygon, project_polyline
+from alpamayo_ros.viz.on_camera import draw_path
 from alpamayo_ros.viz.speed_strip import speed_strip
 
 Array = NDArray[np.float64]
 Rgb = NDArray[np.uint8]
 
-VEHICLE_WIDTH_M = 1.8
 MAX_PANELS = 3
 _MARGIN, _GAP = 32, 16
-_STANDS_M = 0.5  # a planned path shorter than this has no direction to draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,53 +137,6 @@ def _camera_panel(instant: OverviewInstant, number: int, width: int) -> Rgb:
     caption = draw.blank(34, width)
     draw.text(caption, (0, 22), instant.caption, 10.5, draw.MUTED)
     return np.vstack([picture, caption])
-
-
-def draw_path(
-    picture: Rgb, camera: CameraModel, path_xyz: Array, future_xyz: Array | None = None
-) -> None:
-    """Draw a planned path as a vehicle-wide ribbon and the recorded future as a line, in place.
-
-    Both (n, 3) m in the rig frame at t0, on the ground where the rig's origin is. The ribbon has
-    a rung each second. A plan to stand is a bar in front of the vehicle.
-    """
-    line = np.vstack([np.zeros(3), np.asarray(path_xyz, dtype=np.float64)])
-    length = float(np.linalg.norm(np.diff(line[:, :2], axis=0), axis=1).sum())
-    stands = length < _STANDS_M
-    if stands:
-        line = np.array([[4.0, 0.0, 0.0], [4.4, 0.0, 0.0]])
-    left, right = _edges(line, VEHICLE_WIDTH_M / 2)
-    quads = [
-        project_polygon(camera, np.stack([left[k], left[k + 1], right[k + 1], right[k]]))
-        for k in range(len(line) - 1)
-    ]
-    draw.polygons(picture, quads, draw.VERMILION if stands else draw.SKY, 0.85 if stands else 0.5)
-    for edge in (left, right):
-        for piece in project_polyline(camera, edge):
-            draw.polyline(picture, piece, draw.WHITE, 1)
-    for k in range(10, len(line) if not stands else 0, 10):
-        for piece in project_polyline(camera, np.stack([left[k], right[k]])):
-            draw.polyline(picture, piece, draw.WHITE, 1)
-    if future_xyz is not None:
-        for piece in project_polyline(camera, np.vstack([np.zeros(3), future_xyz])):
-            draw.polyline(picture, piece, draw.ORANGE, 2)
-
-
-def _edges(line: Array, half_width_m: float) -> tuple[Array, Array]:
-    """(n, 3) left and right of a line (n, 3), at right angles to it in x and y."""
-    direction = np.gradient(line[:, :2], axis=0)
-    length = np.linalg.norm(direction, axis=1, keepdims=True)
-    # A standing stretch has no direction of its own: it keeps the last one.
-    moving = np.flatnonzero(length[:, 0] > 1e-3)
-    if not len(moving):
-        direction[:] = (1.0, 0.0)
-    else:
-        nearest = moving[
-            np.clip(np.searchsorted(moving, np.arange(len(line)), "right") - 1, 0, None)
-        ]
-        direction = direction[nearest] / length[nearest]
-    normal = np.stack([-direction[:, 1], direction[:, 0], np.zeros(len(line))], axis=1)
-    return line + half_width_m * normal, line - half_width_m * normal
 
 
 # --- from above ---

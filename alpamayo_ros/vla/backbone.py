@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.vla.config import AlpamayoConfig, read_json
+from alpamayo_ros.vla.config import AlpamayoConfig
+from alpamayo_ros.vla.config_reader import read_json
 
 # Qwen3-VL-8B, which Cosmos-Reason2-8B shares.
 QWEN3_VL_8B: Mapping[str, Any] = {
@@ -136,6 +137,12 @@ def expert_config(config: AlpamayoConfig, shape: Mapping[str, Any]) -> Any:
                 "the expert reads the language model's keys and values layer by layer, so they "
                 "must agree. Does option `backbone` (default: Qwen3-VL-8B) name this checkpoint's?"
             )
+    heads, shared = merged["num_attention_heads"], merged["num_key_value_heads"]
+    if heads % shared:
+        raise ModelError(
+            f"expert_cfg.num_attention_heads is {heads}, no multiple of the {shared} key/value "
+            "heads that it shares"
+        )
     hf_config = Qwen3VLTextConfig(**_text_fields(merged), vocab_size=1)
     hf_config._attn_implementation = "sdpa"
     return hf_config

@@ -79,7 +79,7 @@ def _indexed(index: Path) -> dict[str, list[str] | None]:
             assert listed is not None
             listed.append(tensor)
         return files
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{index} is no index with a weight_map: {error!r}") from error
 
 
@@ -131,13 +131,19 @@ def load_weights(
             )
         if not tensor.is_floating_point():
             raise ModelError(
-                f"{name} is stored as {str(tensor.dtype).removeprefix('torch.')}: this is a "
-                "quantised export, which this runtime cannot take"
+                f"{name} is stored as {_name_of(tensor.dtype)}: quantised or not weights at all, "
+                "which this runtime cannot take"
             )
-        kept = tensor.to(device, torch.float32 if name in stored else dtype)
-        if not torch.isfinite(kept).all():
-            bad = int((~torch.isfinite(kept)).sum())
+        held = tensor.to(device)
+        bad = int((~torch.isfinite(held)).sum())
+        if bad:
             raise ModelError(f"{name} has {bad} values that are not finite: damaged weights")
+        kept = held.to(torch.float32 if name in stored else dtype)
+        if not torch.isfinite(kept).all():
+            raise ModelError(
+                f"{name} has values up to {float(held.abs().max()):.3g}, beyond {_name_of(dtype)}: "
+                "set option dtype=bfloat16 or float32"
+            )
         _assign(model, name, kept)
         done += 1
         if progress is not None:
@@ -147,15 +153,16 @@ def load_weights(
 
 def _check_names(wanted: Mapping[str, tuple[int, ...]], shards: Shards) -> None:
     held = [name for names in shards.tensors.values() for name in names]
-    missing = [name for name in wanted if name not in set(held)]
+    held_names = set(held)
+    missing = [name for name in wanted if name not in held_names]
     extra = [name for name in held if name not in wanted]
     faults = []
     if missing:
         faults.append(f"lacks {_some(missing)}")
     if extra:
         faults.append(f"holds {_some(extra)}, which the model does not have")
-    if len(held) != len(set(held)):
-        twice = [name for name in set(held) if held.count(name) > 1]
+    if len(held) != len(held_names):
+        twice = [name for name in held_names if held.count(name) > 1]
         faults.append(f"holds {_some(sorted(twice))} in more than one file")
     if faults:
         raise ModelError(f"checkpoint {shards.folder} {'; it '.join(faults)}")
@@ -186,6 +193,10 @@ def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
         owner._buffers[leaf] = tensor
     else:
         owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _some(names: list[str]) -> str:

@@ -35,12 +35,15 @@ def pad_after_start(tokens: Tensor, stop_id: int, pad_id: int) -> Tensor:
     return tokens.masked_fill(behind, pad_id)
 
 
-def expert_context(model: AlpamayoModel, prefix: Prefix, offset: Tensor) -> ExpertContext:
+def expert_context(
+    model: AlpamayoModel, prefix: Prefix, offset: Tensor, prompt_length: int
+) -> ExpertContext:
     """Positions and mask of the waypoints.
 
     `offset` (B * n,) is the index behind the start of each sample's trajectory: waypoints follow
     it in position, and what lies between it and the cache's end is hidden. R1 leaves the pads on
-    the left of a batch in sight, as its release does; 1.5 hides them.
+    the left of a batch in sight, as its release does; 1.5 hides them. Pads among what was
+    generated, behind a sample's <|im_end|>, stay in sight in both.
     """
     device = prefix.attention_mask.device
     waypoints = torch.arange(N_WAYPOINTS, device=device)
@@ -48,7 +51,7 @@ def expert_context(model: AlpamayoModel, prefix: Prefix, offset: Tensor) -> Expe
     keys = torch.arange(prefix.length, device=device)
     hidden = keys[None] >= offset[:, None]
     if model.config.version != "r1":
-        hidden = hidden | (prefix.attention_mask == 0)
+        hidden = hidden | ((prefix.attention_mask == 0) & (keys < prompt_length))
     dtype = model.expert.norm.weight.dtype
     mask = torch.zeros(len(offset), prefix.length + N_WAYPOINTS, dtype=dtype, device=device)
     mask[:, : prefix.length].masked_fill_(hidden, torch.finfo(dtype).min)
@@ -59,7 +62,7 @@ def expert_context(model: AlpamayoModel, prefix: Prefix, offset: Tensor) -> Expe
 def after_reasoning(model: AlpamayoModel, generated: Generated) -> ExpertContext:
     """The context behind the reasoning just generated."""
     offset = first_after_start(generated.sequences, model.vocabulary.traj_future_start)
-    return expert_context(model, generated.prefix, offset)
+    return expert_context(model, generated.prefix, offset, generated.prompt_length)
 
 
 def velocity(model: AlpamayoModel, context: ExpertContext, x: Tensor, t: Tensor) -> Tensor:

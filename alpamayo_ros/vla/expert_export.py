@@ -7,6 +7,7 @@ and 23 crashes TensorRT for RTX's builder.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import tempfile
@@ -151,7 +152,7 @@ def _require_onnx() -> None:
     missing = []
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
-            __import__(name)
+            importlib.import_module(name)
         except ImportError:
             missing.append(name)
     if missing:

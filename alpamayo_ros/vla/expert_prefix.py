@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from alpamayo_ros.errors import ModelError
+from alpamayo_ros.model_text import MAX_NAVIGATION_LENGTH
 from alpamayo_ros.types import CAMERA_NAMES
 from alpamayo_ros.vla.backbone import read_backbone
 from alpamayo_ros.vla.expert_graph import bucket_length
@@ -32,7 +33,6 @@ def default_prefix(options: VlaOptions, cameras: Sequence[str], count: int) -> i
         head.include_camera_ids,
         head.include_frame_nums,
         head.tokens_per_history,
-        options.max_text,
     )
     # Their names take a different number of tokens: the longest prompt has the longest of each.
     lengths = {
@@ -45,6 +45,6 @@ def default_prefix(options: VlaOptions, cameras: Sequence[str], count: int) -> i
     side = int(vision["patch_size"]) * int(vision["spatial_merge_size"])
     image_tokens = head.max_pixels // side**2
     images = text.count(IMAGE_PAD)
-    route = 0 if head.version == "r1" else options.max_text + ROUTE_TOKENS
+    route = 0 if head.version == "r1" else MAX_NAVIGATION_LENGTH + ROUTE_TOKENS
     tokens = len(tokenizer.encode(text)) + images * (image_tokens - 1) + route
     return bucket_length(tokens + options.max_new_tokens)

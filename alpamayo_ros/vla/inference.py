@@ -211,7 +211,7 @@ def unguided_context(
     tokens = padded_sequences(model, tokens)
     seen = (tokens != vocabulary.pad).to(attention.dtype)
     generation.extend(model, prefix, tokens, seen)
-    return expert_context(model, prefix, offset)
+    return expert_context(model, prefix, offset, ids.shape[1])
 
 
 def unguided_ids(model: AlpamayoModel, prompt: Prompt) -> tuple[Tensor, Tensor]:

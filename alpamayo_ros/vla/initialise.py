@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.backbone import read_backbone
 from alpamayo_ros.vla.checkpoint import INDEX, Progress
-from alpamayo_ros.vla.config import ActionProjectionConfig, parse_config
-from alpamayo_ros.vla.load import find_dtype
+from alpamayo_ros.vla.config import ActionProjectionConfig
+from alpamayo_ros.vla.config_reader import parse_config
+from alpamayo_ros.vla.load import find_device, find_dtype
 from alpamayo_ros.vla.model import AlpamayoModel, constants, empty_model, round_constants
+from alpamayo_ros.vla.prepare import R1_CAMERA_NAMES
 from alpamayo_ros.vla.sizes import backbone_shape, head_config
 from alpamayo_ros.vla.tiny_tokenizer import write_tiny_tokenizer
 
@@ -57,6 +59,7 @@ def write_checkpoint(
 
     One shard at a time is in memory. Raises ModelError where the folder holds something already.
     """
+    find_device(device)
     if folder.exists() and any(folder.iterdir()):
         raise ModelError(f"{folder} is not empty; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +170,8 @@ def _random(
 
 def _manifest(size: str, version: str, dtype: str) -> str:
     """A manifest beside the checkpoint; the full size wants Qwen's own tokenizer."""
-    minimum, allowed = (4, FOUR_CAMERAS) if version == "r1" else (1, "")
+    four = f"  allowed: [{', '.join(R1_CAMERA_NAMES)}]\n"
+    minimum, allowed = (4, four) if version == "r1" else (1, "")
     maximum = 4 if version == "r1" else 7
     tokenizer = "# tokenizer: DIR  # Qwen3-VL's, for the full vocabulary" if size == "full" else (
         "tokenizer: tokenizer"
@@ -191,6 +195,3 @@ options:
   dtype: {dtype}
   max_new_tokens: {RANDOM_REASONING_TOKENS}
 """
-
-
-FOUR_CAMERAS = "  allowed: [cross_left, front_wide, cross_right, front_tele]\n"

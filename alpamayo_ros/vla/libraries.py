@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 
+from alpamayo_ros import torchvision_operators
 from alpamayo_ros.errors import ModelError
 
-TRANSFORMERS_AT_LEAST = (5, 0)
+TRANSFORMERS_AT_LEAST = (5, 20)
+TRANSFORMERS_BELOW = (6, 0)
 
 
 def require_torch() -> None:
@@ -25,14 +27,15 @@ def require_transformers() -> None:
     require_torch()
     if importlib.util.find_spec("transformers") is None:
         raise ModelError(_remedy("transformers"))
+    torchvision_operators.declare_missing()
     import transformers
 
     version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-    if version < TRANSFORMERS_AT_LEAST:
-        wanted = ".".join(map(str, TRANSFORMERS_AT_LEAST))
+    if not TRANSFORMERS_AT_LEAST <= version < TRANSFORMERS_BELOW:
+        low, high = (".".join(map(str, v)) for v in (TRANSFORMERS_AT_LEAST, TRANSFORMERS_BELOW))
         raise ModelError(
-            f"transformers {transformers.__version__} is too old, {wanted} or newer is needed: "
-            "pip install --upgrade 'alpamayo_ros[vla]'"
+            f"transformers {transformers.__version__} is not supported, {low} or newer and below "
+            f"{high} is needed: pip install --upgrade 'alpamayo_ros[vla]'"
         )
 
 

@@ -12,11 +12,12 @@ import torch
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.backbone import read_backbone
 from alpamayo_ros.vla.checkpoint import Progress, check_hashes, find_shards, load_weights
-from alpamayo_ros.vla.config import AlpamayoConfig, read_config
+from alpamayo_ros.vla.config import AlpamayoConfig
+from alpamayo_ros.vla.config_reader import DTYPE_NAMES, read_config
 from alpamayo_ros.vla.model import AlpamayoModel, empty_model, round_constants
 from alpamayo_ros.vla.tokenizer import AlpamayoTokenizer, load_tokenizer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
 
 
 @dataclass(frozen=True, slots=True)

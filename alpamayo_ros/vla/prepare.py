@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import N_FRAMES, PlannerSample
+from alpamayo_ros.types import CAMERA_NAMES, N_FRAMES, PlannerSample
 from alpamayo_ros.vla.generation import Prompt
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.prompt import (
@@ -23,9 +23,10 @@ from alpamayo_ros.vla.trajectory_tokens import fuse_history
 from alpamayo_ros.vla.vision_input import VisionConfig, VisionInput, vision_input
 
 R1_CAMERAS = (0, 1, 2, 6)
+R1_CAMERA_NAMES = tuple(CAMERA_NAMES[index] for index in R1_CAMERAS)
 
 
-def prompt_config(model: AlpamayoModel, max_text: int) -> PromptConfig:
+def prompt_config(model: AlpamayoModel) -> PromptConfig:
     """What this checkpoint's prompts contain."""
     config = model.config
     return PromptConfig(
@@ -33,7 +34,6 @@ def prompt_config(model: AlpamayoModel, max_text: int) -> PromptConfig:
         config.include_camera_ids,
         config.include_frame_nums,
         config.tokens_per_history,
-        max_text,
     )
 
 
@@ -41,8 +41,8 @@ def check_cameras(version: str, camera_indices: Sequence[int]) -> None:
     """R1 has seen its four cameras and no others. Raises ModelError."""
     if version == "r1" and tuple(camera_indices) != R1_CAMERAS:
         raise ModelError(
-            f"Alpamayo R1 takes cameras {R1_CAMERAS} (cross_left, front_wide, cross_right, "
-            f"front_tele), got {tuple(camera_indices)}; 1.5 takes one to seven of any"
+            f"Alpamayo R1 takes cameras {R1_CAMERAS} ({', '.join(R1_CAMERA_NAMES)}), got "
+            f"{tuple(camera_indices)}; 1.5 takes one to seven of any"
         )
 
 
@@ -58,9 +58,13 @@ def planning_prompt(
     tokenizer: AlpamayoTokenizer,
     config: PromptConfig,
     sample: PlannerSample,
+    history_xyz_in_rig_t0: Tensor,
+    history_rot_in_rig_t0: Tensor,
     pictures: VisionInput | None = None,
 ) -> Prompt:
-    """The prompt for a plan, of `pictures` where they are made already.
+    """The prompt for a plan, with the history as `history_tensors` gives it.
+
+    `pictures` are the sample's where they are made already.
 
     Raises ModelError: cameras, or a text that may not enter a prompt.
     """
@@ -68,8 +72,8 @@ def planning_prompt(
     check_cameras(config.version, cameras)
     text = planning_text(config, cameras, N_FRAMES, sample.navigation)
     prompt = _prompt(model, tokenizer, text, sample, pictures)
-    xyz, rot = history_tensors(model, sample)
-    history = model.history_tokenizer.encode(xyz, rot) + model.vocabulary.history_token_start
+    bins = model.history_tokenizer.encode(history_xyz_in_rig_t0, history_rot_in_rig_t0)
+    history = bins + model.vocabulary.history_token_start
     ids = fuse_history(prompt.input_ids, model.vocabulary.traj_history, history)
     return Prompt(ids, prompt.attention_mask, prompt.pixel_values, prompt.image_grid_thw)
 

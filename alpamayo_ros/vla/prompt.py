@@ -6,15 +6,15 @@ such tokens itself: with them it could end its own part of the prompt and pose a
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from alpamayo_ros import model_text
 from alpamayo_ros.errors import ModelError
+from alpamayo_ros.model_text import MAX_NAVIGATION_LENGTH, MAX_QUESTION_LENGTH
 from alpamayo_ros.types import N_FRAMES
 from alpamayo_ros.vla.vocabulary import Vocabulary, token_text
 
@@ -34,7 +34,6 @@ _REQUEST = (
     "output the chain-of-thought reasoning of the driving process, then output the future "
     "trajectory."
 )
-_MARKUP = re.compile(r"<\|[^|<>]*\|>|<\||\|>|</?\w+>")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,6 @@ class PromptConfig:
     include_camera_ids: bool  # a camera's name in front of its first frame
     include_frame_nums: bool  # a frame's number in front of it
     history_tokens: int = 48
-    max_text: int = 256  # characters of a navigation text or question
 
     @classmethod
     def released(cls, version: str) -> PromptConfig:
@@ -73,7 +71,7 @@ def planning_text(
     route = ""
     if navigation:
         _only_in_1_5(config, "navigation text")
-        text = check_text(navigation, "navigation text", config.max_text)
+        text = check_text(navigation, "navigation text", MAX_NAVIGATION_LENGTH)
         route = _between("route", text)
     return _chat(f"{images}{_between('traj_history', history)}{route}{_REQUEST}", "cot_start")
 
@@ -87,28 +85,20 @@ def question_text(
     """The prompt for an answer in words: images and a question, without history. As above."""
     _only_in_1_5(config, "a question")
     images = _images(config, camera_indices, frames)
-    text = check_text(question, "the question", config.max_text)
+    text = check_text(question, "the question", MAX_QUESTION_LENGTH)
     return _chat(images + _between("question", text), "answer_start")
 
 
 def check_text(text: str, what: str, limit: int) -> str:
-    """`text` without white space about it. ModelError, beginning with `what`: empty, longer than
-    `limit` characters, not encodable, or with markup of the tokenizer's."""
-    text = text.strip()
-    if not text:
-        raise ModelError(f"{what} is empty")
-    if len(text) > limit:
-        raise ModelError(f"{what} has {len(text)} characters, the limit is {limit}")
+    """`text` as it enters a prompt. ModelError, beginning with `what`: empty, or refused by the
+    same gate that stands before the topics."""
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ModelError(f"{what} is not valid Unicode at character {error.start}") from error
-    found = _MARKUP.search(unicodedata.normalize("NFC", text))  # as the tokenizer will see it
-    if found:
-        raise ModelError(
-            f"{what} contains {found.group()!r}: the prompt's own markup may not be part of a text"
-        )
-    return text
+        cleaned = model_text.clean(text, what, limit)
+    except model_text.TextRefused as error:
+        raise ModelError(str(error)) from error
+    if not cleaned:
+        raise ModelError(f"{what} is empty")
+    return cleaned
 
 
 def _chat(user: str, answer_begins: str) -> str:
@@ -219,7 +209,7 @@ def without_route(
     kept = (depth + ends) == 0
     # Stable: what goes first keeps its order among what goes, and the rest its own.
     order = kept.long().argsort(dim=1, stable=True)
-    width = int(kept.sum(dim=1).max())
+    width = int((kept & attention_mask.bool()).sum(dim=1).max())  # of the longest row, no pads
     kept = kept.gather(1, order)[:, -width:]
     ids = input_ids.gather(1, order)[:, -width:]
     mask = attention_mask.gather(1, order)[:, -width:]

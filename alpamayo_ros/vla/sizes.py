@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from alpamayo_ros.vla.backbone import QWEN3_VL_8B
+from alpamayo_ros.vla.config_reader import VERSIONS
 from alpamayo_ros.vla.unicycle import RELEASED_UNICYCLE
 from alpamayo_ros.vla.vocabulary import QWEN_BASE_SIZE, Vocabulary
 
-SIZES = ("tiny", "small", "full")
 TINY_BASE = 1050  # 1024 ranks and Qwen's 26 added tokens
-MODEL_TYPES = {"r1": "alpamayo_r1", "1.5": "alpamayo1_5"}
+MODEL_TYPES = {version: model_type for model_type, version in VERSIONS.items()}
 
 # Text: hidden, intermediate, layers, heads, key/value heads, head size, M-RoPE sections.
 # Vision: depth, hidden, intermediate, heads, blocks whose states go to the text's first layers.
@@ -36,7 +36,7 @@ _SHAPES: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
 _EXPERTS: Mapping[str, dict[str, int]] = {
     "tiny": {"hidden_size": 48, "num_attention_heads": 2, "head_dim": 32,
              "intermediate_size": 112},
-    "small": {"hidden_size": 384, "num_attention_heads": 6, "head_dim": 64,
+    "small": {"hidden_size": 384, "num_attention_heads": 8, "head_dim": 64,
               "intermediate_size": 1536},
     "full": {"hidden_size": 2048, "num_attention_heads": 16, "head_dim": 128,
              "intermediate_size": 8256},

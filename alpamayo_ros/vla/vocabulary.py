@@ -207,10 +207,6 @@ class Vocabulary:
         """The token that ends reasoning: the trajectory follows."""
         return self.id_of("traj_future_start")
 
-    @property
-    def traj_future_end(self) -> int:
-        return self.id_of("traj_future_end")
-
     # --- all of it ---
 
     def trajectory_tokens(self) -> list[str]:

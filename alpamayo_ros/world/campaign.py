@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from alpamayo_ros.backends.base import PlannerBackend
-from alpamayo_ros.viz.canvas import save_png
+from alpamayo_ros.safety.limits import load_vehicle
+from alpamayo_ros.safety.stage import SafetySettings
+from alpamayo_ros.viz.canvas import save_picture
 from alpamayo_ros.world.closed_loop import Camera, ClosedLoop, LoopOptions
 from alpamayo_ros.world.planners import load_model
 from alpamayo_ros.world.scenario import KINDS, KINDS_WITH_TRAFFIC, KINDS_WITHOUT_TRAFFIC, Scenario
@@ -36,6 +38,7 @@ class Campaign:
     out: Path | None = None
     black_cameras: bool = False
     latency_ms: float = 60.0
+    safety: bool = True
 
     @property
     def drives(self) -> list[tuple[str, int]]:
@@ -83,18 +86,20 @@ def _drive_here(kind: str, seed: int) -> Result:
 
 def _drive(campaign: Campaign, backend: PlannerBackend | None, kind: str, seed: int) -> Result:
     scenario = make_scenario(kind, seed, campaign.seconds)
-    options = LoopOptions(latency_ns=round(campaign.latency_ms * 1e6))
+    safety = SafetySettings(load_vehicle()) if campaign.safety else None
+    options = LoopOptions(latency_ns=round(campaign.latency_ms * 1e6), safety=safety)
     looks = backend is not None and backend.manifest.uses_images and not campaign.black_cameras
     with _camera(scenario, looks) as camera:
         loop = ClosedLoop(scenario, backend, camera, options)
         score = loop.run()
     result = score.result()
+    result["safety"] = dict(loop.safety_actions)
     result["picture"] = None
     if loop.fault is not None and campaign.out is not None:
         from alpamayo_ros.world.picture import failure_picture
 
         path = campaign.out / f"{scenario.name}.png"
-        save_png(path, failure_picture(scenario, score, loop.fault, campaign.model))
+        save_picture(path, failure_picture(scenario, score, loop.fault, campaign.model))
         result["picture"] = path.name
     return result
 
@@ -135,6 +140,7 @@ def _row(results: Sequence[Result]) -> Result:
         "collisions": sum(len(r["collisions"]) for r in results),
         "red_lights_run": sum(len(r["red_lights_run"]) for r in results),
         "closest_gap_m": min(gaps) if gaps else None,
+        "safety_interventions": sum(sum(r["safety"].values()) for r in results),
         "longest_stand_s": worst("longest_stand_s"),
         "max_acceleration_mps2": worst("max_acceleration_mps2"),
         "max_braking_mps2": worst("max_braking_mps2"),

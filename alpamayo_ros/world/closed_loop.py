@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +13,16 @@ from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.control.follower import Follower, RigState
 from alpamayo_ros.control.reference import Reference, reference_from_plan
 from alpamayo_ros.geometry import pose_from_quaternion
-from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
+from alpamayo_ros.safety.stage import Ego, SafetySettings, SafetyStage
+from alpamayo_ros.types import (
+    NS_PER_MS,
+    EgoPose,
+    Plan,
+    PlannerSample,
+    Pose3,
+    Rejection,
+    RejectionReason,
+)
 from alpamayo_ros.world.boxes import Box
 from alpamayo_ros.world.planners import ExpertPlanner, planner_for
 from alpamayo_ros.world.scenario import Scenario
@@ -36,6 +45,7 @@ _UNSEEN = (2, 2)  # height and width of the black frames of planners that look a
 
 Camera = Callable[[Simulation], Images]
 Observer = Callable[[Simulation, Plan, PlannerSample | None], None]
+Disturbance = Callable[[Simulation, Command], Command]
 
 
 @dataclass(frozen=True)
@@ -57,12 +67,14 @@ class LoopOptions:
 
     latency_ns: int = LATENCY_NS
     stop_on_fault: bool = True  # a collision or a lost road ends the drive
+    safety: SafetySettings | None = None  # None: plans go to the controller as they are
 
 
 class ClosedLoop:
     """One drive. `camera` renders; without it cameras are black, or nothing where none is needed.
 
-    `observe` hears every plan with its sample, e.g. to collect training data.
+    `observe` hears every plan with its sample, e.g. to collect training data; `disturb` changes
+    what the actuators are told, e.g. so that the driver has something to recover from.
     """
 
     def __init__(
@@ -72,6 +84,7 @@ class ClosedLoop:
         camera: Camera | None = None,
         options: LoopOptions | None = None,
         observe: Observer | None = None,
+        disturb: Disturbance | None = None,
     ) -> None:
         self.simulation = Simulation(scenario)
         self.score = Score(self.simulation)
@@ -79,7 +92,10 @@ class ClosedLoop:
         self.images: Images = {}  # the newest that were rendered
         self.fault: Fault | None = None  # the first one
         self._options = options or LoopOptions()
-        self._observe = observe
+        self.safety_actions: Counter[str] = Counter()  # of the safety stage, but for "accepted"
+        safety = self._options.safety
+        self._stage = SafetyStage(safety, "world") if safety is not None else None
+        self._observe, self._disturb = observe, disturb
         self._planner = planner_for(backend, self.simulation)
         self._expert = ExpertPlanner(self.simulation)
         self._takes_navigation = backend is not None and backend.manifest.takes_navigation
@@ -116,7 +132,10 @@ class ClosedLoop:
         ego = simulation.ego
         rig = RigState(ego.x_m, ego.y_m, ego.yaw_rad, ego.speed_mps)
         command = self._follower.command(EPOCH_NS + now_ns, rig)
-        simulation.step(Command(command.acceleration_mps2, command.curvature_1pm))
+        actuated = Command(command.acceleration_mps2, command.curvature_1pm)
+        if self._disturb is not None:
+            actuated = self._disturb(simulation, actuated)
+        simulation.step(actuated)
         self.score.update(command.plan_age_s)
         if self.fault is None and not self.score.clean:
             self.fault = self._snapshot()
@@ -148,11 +167,37 @@ class ClosedLoop:
                 navigation = simulation.navigation() if self._takes_navigation else None
                 sample = self._sensors.sample(t0_ns, navigation)
             plan, latency_ns = self._planner.plan(t0_ns, sample), self._options.latency_ns
-        if plan is None:
-            return
-        if self._observe is not None:
+        if plan is not None and self._observe is not None:
             self._observe(simulation, plan, sample if isinstance(sample, PlannerSample) else None)
         pose = pose_of(simulation.ego, t0_ns)
         odometry_from_rig = pose_from_quaternion(pose.position_m, pose.quaternion_xyzw)
-        reference = reference_from_plan(plan, odometry_from_rig)
-        self._on_the_way.append((now_ns + latency_ns, reference, plan))
+        if self._stage is not None and now_ns >= WARM_UP_NS:
+            refused = sample if isinstance(sample, Rejection) else None
+            plan = self._judged(plan, refused, pose, odometry_from_rig, t0_ns + latency_ns)
+        if plan is not None:
+            reference = reference_from_plan(plan, odometry_from_rig)
+            self._on_the_way.append((now_ns + latency_ns, reference, plan))
+
+    def _judged(
+        self,
+        plan: Plan | None,
+        refused: Rejection | None,
+        pose: EgoPose,
+        odometry_from_rig: Pose3,
+        now_ns: int,
+    ) -> Plan | None:
+        """What the safety stage makes of a tick: the plan, or a stop from its pose."""
+        stage = self._stage
+        assert stage is not None
+        if plan is None:
+            stage.refuse(refused or Rejection(RejectionReason.PLANNER_FAILED, "planner"), now_ns)
+        else:
+            ego = Ego(pose.speed_mps, odometry_from_rig, pose.frame_id)
+            ruling = stage.judge(plan, ego, pose.stamp_ns, now_ns)
+            if str(ruling.verdict.action) != "accepted":
+                self.safety_actions[str(ruling.verdict)] += 1
+            plan = ruling.plan
+        stop = stage.fallback(pose, now_ns)
+        if stop is not None:
+            self.safety_actions["fallback"] += 1
+        return stop.plan if stop is not None else plan

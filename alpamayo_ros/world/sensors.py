@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros.buffers import FrameBuffer, FrameSlot, LazyImage, PoseBuffer
+from alpamayo_ros.motion import HISTORY_SPAN_NS
 from alpamayo_ros.sampling import (
     FRAME_SPAN_NS,
-    HISTORY_SPAN_NS,
     SamplingLimits,
     materialise,
     select,

@@ -112,7 +112,7 @@ def test_navigation_and_guidance(checkpoints: dict[str, Path]) -> None:
     assert not np.array_equal(xyz[0], xyz[1])
     assert not np.array_equal(xyz[1], xyz[2])
     np.testing.assert_array_equal(xyz[0], xyz[3])
-    with pytest.raises(ModelError, match="300 characters, the limit is 256"):
+    with pytest.raises(ModelError, match="of 300 characters, at most 256"):
         plain.plan(small.sample(("front_wide",), navigation="x" * 300))
     with pytest.raises(ModelError, match="needs Alpamayo 1.5"):
         backend(checkpoints["r1"]).plan(small.sample(DEFAULT_CAMERAS, navigation="Turn left"))
@@ -145,7 +145,7 @@ def test_questions(checkpoints: dict[str, Path]) -> None:
         while True:
             next(steps)
     assert end.value.value.text == answer.text
-    for question, said in (("", "is empty"), ("x" * 300, "the limit is 256"),
+    for question, said in (("", "is empty"), ("x" * 1001, "at most 1000"),
                            ("a<|answer_end|>", "markup")):  # fmt: skip
         with pytest.raises(ModelError, match=said):
             answered(planner, question)

@@ -17,7 +17,7 @@ from alpamayo_ros import cli
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.backbone import QWEN3_VL_8B, read_backbone
 from alpamayo_ros.vla.checkpoint import INDEX, find_shards
-from alpamayo_ros.vla.config import parse_config, read_config
+from alpamayo_ros.vla.config_reader import parse_config, read_config
 from alpamayo_ros.vla.initialise import random_model, write_checkpoint
 from alpamayo_ros.vla.load import CheckpointSource, find_device, load
 from alpamayo_ros.vla.model import constants, parameter_counts
@@ -216,6 +216,13 @@ def test_weights_that_are_not_finite(folder: Path) -> None:
     fails(source(folder), f"{GAIN} has 1 values that are not finite")
 
 
+def test_weights_beyond_half_precision(folder: Path) -> None:
+    """Too large for float16 is not damage; the type that holds them is named."""
+    rewrite(folder, lambda tensors: tensors.update({GAIN: torch.full((48,), 1e6)}))
+    fails(source(folder, dtype="float16"), f"{GAIN} has values up to 1e+06", "dtype=bfloat16")
+    load(source(folder))
+
+
 def test_quantised_export(folder: Path) -> None:
     rewrite(folder, lambda tensors: tensors.update({GAIN: torch.ones(48, dtype=torch.int8)}))
     fails(source(folder), GAIN, "int8", "quantised")
@@ -236,6 +243,16 @@ def test_devices_and_types(folder: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="device cuda is not there.*device=cpu"):
             find_device("cuda")
+
+
+def test_init_on_a_device_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said before anything is written."""
+    out = tmp_path / "new"
+    assert cli.main(["vla", "init", "--out", str(out), "--device", "tpu"]) == 2
+    assert "tpu" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_init_refuses_a_folder_in_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,6 +279,17 @@ def test_init_refuses_a_folder_in_use(folder: Path, capsys: pytest.CaptureFixtur
         ({"hist_traj_tokenizer_cfg": {"predict_yaw": True}}, "predict_yaw"),
         ({"action_in_proj_cfg": {"mystery": 1}}, "action_in_proj_cfg has mystery"),
         ({"action_space_cfg": {"n_waypoints": 32}}, "n_waypoints is 32"),
+        ({"action_space_cfg": {"dt": 0.2}}, "dt is 0.2, wanted 0.1 s"),
+        ({"action_space_cfg": {"accel_std": "x"}}, "accel_std is 'x', wanted a finite number"),
+        ({"action_space_cfg": {"accel_bounds": [1]}}, "accel_bounds is [1], wanted 2 numbers"),
+        ({"action_in_proj_cfg": {"num_enc_layers": "2"}}, "num_enc_layers is '2', wanted int"),
+        ({"action_in_proj_cfg": {"max_freq": -1}}, "max_freq is -1"),
+        ({"action_in_proj_cfg": {"hidden_size": 64.5}}, "hidden_size is 64.5, wanted int"),
+        ({"hist_traj_tokenizer_cfg": {"num_bins": 0}}, "num_bins is 0, wanted 2 or more"),
+        ({"expert_cfg": {"hidden_size": "48"}}, "expert_cfg lacks"),
+        ({"max_pixels": 0}, "min_pixels is 163840, wanted 1 to max_pixels"),
+        ({"vocab_size": 10**30}, "vocab_size is"),
+        ({"model_dtype": "bf16"}, "model_dtype is 'bf16', wanted float32 or bfloat16"),
     ],
 )
 def test_a_config_that_cannot_be_computed(change: dict[str, Any], said: str) -> None:
@@ -276,6 +304,35 @@ def test_an_expert_that_does_not_line_up() -> None:
     head = head_config("tiny", "r1")
     head["expert_cfg"]["head_dim"] = 16
     with pytest.raises(ModelError, match="expert_cfg.head_dim is 16, the language model's is 32"):
+        parameter_counts(parse_config(head, "test"), backbone_shape("tiny"))
+
+
+@pytest.mark.parametrize("file", ["config.json", INDEX, "backbone/config.json"])
+def test_json_nested_too_deeply(folder: Path, file: str) -> None:
+    (folder / file).write_text("[" * 100_000)
+    fails(source(folder), Path(file).name)
+
+
+def test_expert_widths_that_are_none(tmp_path: Path) -> None:
+    """Of the wrong type, none at all, or with a vocabulary that an expert does not have."""
+    for change, said in (({"hidden_size": "48"}, "wanted int"), ({"head_dim": 0}, "wanted 1 or"),
+                         ({"vocab_size": 5}, "has no vocabulary")):  # fmt: skip
+        head = head_config("tiny", "r1")
+        head["expert_cfg"] |= change
+        with pytest.raises(ModelError, match=said):
+            parse_config(head, "config.json")
+
+
+def test_dtype_as_torch_prints_it() -> None:
+    """`torch.bfloat16` says bfloat16: the constants are rounded by it."""
+    head = {**head_config("tiny", "r1"), "model_dtype": "torch.bfloat16"}
+    assert parse_config(head, "config.json").model_dtype == "bfloat16"
+
+
+def test_heads_that_cannot_share_keys() -> None:
+    head = head_config("tiny", "r1")
+    head["expert_cfg"]["num_attention_heads"] = 3
+    with pytest.raises(ModelError, match="num_attention_heads is 3, no multiple of the 2"):
         parameter_counts(parse_config(head, "test"), backbone_shape("tiny"))
 
 

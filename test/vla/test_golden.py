@@ -47,8 +47,8 @@ def test_all_cases_are_there() -> None:
 def _causal_expert(patch: pytest.MonkeyPatch) -> None:
     context = expert.expert_context
 
-    def causal(model: AlpamayoModel, prefix: Any, offset: torch.Tensor) -> Any:
-        made = context(model, prefix, offset)
+    def causal(*args: Any) -> Any:
+        made = context(*args)
         mask = made.mask.clone()
         later = torch.ones(64, 64).triu(1).bool()
         mask[..., -64:] = mask[..., -64:].masked_fill(later, torch.finfo(mask.dtype).min)
@@ -60,8 +60,8 @@ def _causal_expert(patch: pytest.MonkeyPatch) -> None:
 def _no_gap_mask(patch: pytest.MonkeyPatch) -> None:
     context = expert.expert_context
 
-    def open_gap(model: AlpamayoModel, prefix: Any, offset: torch.Tensor) -> Any:
-        made = context(model, prefix, offset)
+    def open_gap(*args: Any) -> Any:
+        made = context(*args)
         return expert.ExpertContext(made.prefix, made.positions, torch.zeros_like(made.mask))
 
     patch.setattr(expert, "expert_context", open_gap)
@@ -70,8 +70,8 @@ def _no_gap_mask(patch: pytest.MonkeyPatch) -> None:
 def _shifted_positions(patch: pytest.MonkeyPatch) -> None:
     context = expert.expert_context
 
-    def shifted(model: AlpamayoModel, prefix: Any, offset: torch.Tensor) -> Any:
-        made = context(model, prefix, offset)
+    def shifted(*args: Any) -> Any:
+        made = context(*args)
         return expert.ExpertContext(made.prefix, made.positions + 1, made.mask)
 
     patch.setattr(expert, "expert_context", shifted)
@@ -176,6 +176,25 @@ def test_nothing_to_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     np.savez(tmp_path / "r1_odd.npz", x=np.zeros(3))
     assert cli.main(["vla", "check", str(tmp_path)]) == 1
     assert "not known here" in capsys.readouterr().out
+
+
+@needs_golden
+def test_a_damaged_file_does_not_end_the_check(tmp_path: Path) -> None:
+    """Cut off, empty, with ids beyond the vocabulary: each is a line of its own that says so."""
+    for name in ("tiny_r1_weights.safetensors", "tiny_r1_config.json",
+                 "tiny_backbone_config.json"):  # fmt: skip
+        shutil.copy(GOLDEN / name, tmp_path / name)
+    content = (GOLDEN / f"{SINGLE}.npz").read_bytes()
+    (tmp_path / "r1_cut.npz").write_bytes(content[: len(content) // 2])
+    (tmp_path / "r1_empty.npz").write_bytes(b"")
+    arrays = dict(np.load(GOLDEN / f"{SINGLE}.npz"))
+    np.savez(tmp_path / "r1_good.npz", **arrays)
+    wild = arrays["in_input_ids"].copy()
+    wild[0, 3] = 99_999
+    np.savez(tmp_path / "r1_wild.npz", **{**arrays, "in_input_ids": wild})
+    results = {result.name: result for result in GoldenFolder(tmp_path).run()}
+    assert [name for name, result in results.items() if result.ok] == ["r1_good"]
+    assert all(results[name].fault for name in ("r1_cut", "r1_empty", "r1_wild"))
 
 
 def test_a_result_without_stages_is_no_success() -> None:

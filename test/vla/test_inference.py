@@ -10,6 +10,7 @@ from vla import small_model as small
 
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla import generation, inference
+from alpamayo_ros.vla.golden.steering import steered
 from alpamayo_ros.vla.inference import PlanningOptions
 from alpamayo_ros.vla.token_sampling import TokenSampling
 
@@ -55,7 +56,7 @@ def test_r1_leaves_pads_in_sight() -> None:
             features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
             prefix = generation.prefill(model, prompt, features)
             offset = torch.full((2,), prefix.length)
-            context = inference.expert_context(model, prefix, offset)
+            context = inference.expert_context(model, prefix, offset, prefix.length)
         pads = int((prompt.attention_mask[0] == 0).sum())
         assert pads > 0
         assert bool((context.mask[0, 0, :, :pads] < 0).all()) is hides
@@ -119,18 +120,14 @@ def test_the_stop_rule() -> None:
     """A row is steered to start its trajectory: one token more is drawn, and nothing behind."""
     model = small.model("r1")
     prompt = small.prompt("r1", [small.row("r1", 1)], [1])
-    weight, row = model.vlm.lm_head.weight, model.vocabulary.traj_future_start
+    row = model.vocabulary.traj_future_start
     with inference.inference_precision(model):
         features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
         hidden = generation.prefill(model, prompt, features).last_hidden
-    before = weight[row].clone()
-    try:
-        weight.data[row] = hidden[0] * 10.0
+    with steered(model, row, hidden[0] * 10.0):
         planned = inference.plan(
             model, prompt, *small.history(), replace(OPTIONS, max_new_tokens=50), seed=1
         )
-    finally:
-        weight.data[row] = before
     new = planned.sequences[0, planned.prompt_length :].tolist()
     assert new == [row, model.vocabulary.pad]
 
@@ -216,22 +213,66 @@ def test_bfloat16() -> None:
     assert torch.isfinite(planned.xyz_in_rig_t0).all()
 
 
-def test_answers_stop_at_the_end_of_the_turn() -> None:
-    """Text alone: nothing masked, pads behind <|im_end|>, the limit kept."""
+def test_the_small_size_plans() -> None:
+    """156 M parameters: the shapes between tiny and full fit together as well."""
+    from alpamayo_ros.vla.initialise import random_model
+
+    model = random_model("small", "1.5", torch.device("cpu"), torch.float32)
+    prompt = small.prompt("1.5", [small.row("1.5", 1)], [1])
+    options = replace(OPTIONS, max_new_tokens=2, flow_steps=2)
+    planned = inference.plan(model, prompt, *small.history(), options, seed=1)
+    assert torch.isfinite(planned.xyz_in_rig_t0).all()
+
+
+def test_what_ends_a_turn() -> None:
+    """<|im_end|> ends a sample, pads follow it, and nothing goes on when all have ended.
+
+    The row of <|im_end|> is steered to be the likeliest token behind the prompt.
+    """
+    model = small.model("1.5")
+    prompt = small.prompt("1.5", [small.row("1.5", 1)], [1])
+    row = model.vocabulary.im_end
+    with inference.inference_precision(model):
+        features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
+        hidden = generation.prefill(model, prompt, features).last_hidden
+        with steered(model, row, hidden[0] * 10.0):
+            reasoned = generation.reason(
+                model, prompt, generation.prefill(model, prompt, features), 2, GREEDY, 6
+            )
+            steps = generation.answer_steps(
+                model, prompt, generation.prefill(model, prompt, features), 2, GREEDY, 6
+            )
+            answered = generation.finish(steps)
+    length = prompt.input_ids.shape[1]
+    assert reasoned.sequences[:, length:].tolist() == [[row], [row]]
+    assert answered.sequences[:, length:].tolist() == [[row], [row]]
+
+
+def test_an_answer_s_limit() -> None:
+    """As many tokens as asked for, one a step, where nothing ends it; masked tokens may come."""
     model = small.model("1.5")
     prompt = small.prompt("1.5", [small.row("1.5", 1)], [1])
     with inference.inference_precision(model):
         features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
-        steps = generation.answer_steps(
-            model, prompt, generation.prefill(model, prompt, features), 2, TokenSampling(), 6,
-            torch.Generator().manual_seed(0),
-        )  # fmt: skip
+        prefix = generation.prefill(model, prompt, features)
         count = 0
-        try:
-            while True:
-                next(steps)
-                count += 1
-        except StopIteration as end:
-            generated = end.value
-    assert generated.sequences.shape == (2, prompt.input_ids.shape[1] + count + 1)
-    assert count <= 5
+        for _ in generation.answer_steps(model, prompt, prefix, 1, GREEDY, 6):
+            count += 1
+    assert count == 5
+
+
+def test_pads_behind_an_end_stay_in_sight_of_both_experts() -> None:
+    """1.5 hides the prompt's pads alone; guided and unguided contexts treat the others alike."""
+    model = small.model("1.5")
+    vocabulary = model.vocabulary
+    prompt = small.prompt("1.5", [small.row("1.5", 1, route=4)], [1])
+    new = torch.tensor([[5, vocabulary.im_end, vocabulary.pad, vocabulary.pad]])
+    with inference.inference_precision(model):
+        features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
+        prefix = generation.prefill(model, prompt, features)
+        sequences = torch.cat((prompt.input_ids, new), dim=1)
+        generated = generation.follow(model, prompt, prefix, 1, sequences)
+        guided = inference.after_reasoning(model, generated)
+        unguided = inference.unguided_context(model, prompt, features, generated, 1)
+    assert bool((guided.mask == 0).all())
+    assert bool((unguided.mask == 0).all())

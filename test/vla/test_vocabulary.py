@@ -57,10 +57,8 @@ def test_the_tiny_layout(version: str) -> None:
     assert stated.items() <= vocabulary.special_ids.items()
     assert vocabulary.traj_history == stated["traj_history"]
     assert vocabulary.traj_future == stated["traj_future"]
-    for end in ("start", "end"):
-        for span in ("history", "future"):
-            name = f"traj_{span}_{end}"
-            assert getattr(vocabulary, name) == stated[name]
+    for name in ("traj_history_start", "traj_history_end", "traj_future_start"):
+        assert getattr(vocabulary, name) == stated[name]
 
 
 @given(

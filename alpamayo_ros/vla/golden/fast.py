@@ -22,12 +22,12 @@ from alpamayo_ros.vla.golden.result import CaseResult
 from alpamayo_ros.vla.golden.trajectory import (
     Arrays,
     Case,
+    case_steering,
     check_free,
     compare_vision,
     guidance_weight,
     read_case,
     read_prompt,
-    steered,
 )
 from alpamayo_ros.vla.inference import PlanningOptions
 from alpamayo_ros.vla.model import AlpamayoModel
@@ -37,7 +37,7 @@ def check_trajectory(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -
     """Compare what `fast` has of all that the file holds."""
     runtime = FastRuntime(model)
     weight = guidance_weight(arrays) if "unguided_input_ids" in arrays else None
-    with steered(model, arrays), inference.inference_precision(model):
+    with case_steering(model, arrays), inference.inference_precision(model):
         case = read_case(model, arrays, result)
         features = runtime.see_patches(case.prompt)
         compare_vision(model, case, features, result)
@@ -48,7 +48,7 @@ def check_trajectory(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -
             result.exact("positions", positions.expand(3, -1, -1),
                          arrays[f"{which}expert_position_ids"])  # fmt: skip
         _flow(runtime, branches, arrays, result)
-    with steered(model, arrays):
+    with case_steering(model, arrays):
         check_free(model, case, weight, result, runtime.plan)
 
 

@@ -9,7 +9,7 @@ import torch
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.backbone import read_backbone
 from alpamayo_ros.vla.checkpoint import load_weights, single_file
-from alpamayo_ros.vla.config import read_config
+from alpamayo_ros.vla.config_reader import read_config
 from alpamayo_ros.vla.model import AlpamayoModel, constants, empty_model, round_constants
 
 WEIGHTS = "tiny_r1_weights.safetensors"

@@ -15,6 +15,7 @@ from alpamayo_ros.vla.golden.answer import check_answer
 from alpamayo_ros.vla.golden.model import golden_model
 from alpamayo_ros.vla.golden.result import CaseResult
 from alpamayo_ros.vla.golden.trajectory import Arrays, check_trajectory
+from alpamayo_ros.vla.load import find_device
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.tokenizer import AlpamayoTokenizer, load_tokenizer
 from alpamayo_ros.vla.vocabulary import Vocabulary
@@ -49,7 +50,7 @@ class GoldenFolder:
         tokenizer_folder: Path | None = None,
         runtime: str = "eager",
     ) -> None:
-        self._folder, self._device = folder, device
+        self._folder, self._device = folder, str(find_device(device))
         if runtime not in RUNTIMES:
             raise ModelError(f"runtime {runtime!r} is none of {', '.join(RUNTIMES)}")
         self._runtime = runtime
@@ -73,7 +74,7 @@ class GoldenFolder:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 self._check(path.stem, dict(arrays), result)
-        except (ModelError, ValueError, KeyError, OSError, RuntimeError) as error:
+        except Exception as error:  # a damaged file may raise anything; the others still count
             result.fault = f"{type(error).__name__}: {error}"
         return result
 
@@ -90,6 +91,8 @@ class GoldenFolder:
             of_runs, of_answers = CHECKS[self._runtime]
             check = of_runs if "in_ego_history_xyz" in arrays else of_answers
             check(model, arrays, result)
+            if any(name.startswith("text_") for name in arrays):
+                result.notes.append("texts not compared: the tiny vocabulary's words are not here")
         else:
             result.fault = "a case of a kind that is not known here"
 

@@ -5,8 +5,8 @@ Each stage gets the reference's input; then the whole runs by itself to the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from alpamayo_ros.vla.expert import ExpertContext, after_reasoning
 from alpamayo_ros.vla.generation import Generated, ImageFeatures, Prefix, Prompt
 from alpamayo_ros.vla.golden.record import recorded
 from alpamayo_ros.vla.golden.result import ATOL_ACTION, ATOL_M, CaseResult
+from alpamayo_ros.vla.golden.steering import steered
 from alpamayo_ros.vla.inference import Planned
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.token_sampling import TokenSampling
@@ -45,7 +46,7 @@ class Case:
 
 def check_trajectory(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -> None:
     """Compare all that the file holds."""
-    with steered(model, arrays), inference.inference_precision(model):
+    with case_steering(model, arrays), inference.inference_precision(model):
         case = read_case(model, arrays, result)
         features = _see(model, case, result)
         generated = _reason(model, case, features, result)
@@ -60,21 +61,18 @@ def check_trajectory(model: AlpamayoModel, arrays: Arrays, result: CaseResult) -
             _unguided(model, case, contexts["unguided_"], result)
             weight = guidance_weight(arrays)
         _flow(model, case, contexts, result)
-    with steered(model, arrays):
+    with case_steering(model, arrays):
         check_free(model, case, weight, result, partial(inference.plan, model))
 
 
-@contextmanager
-def steered(model: AlpamayoModel, arrays: Arrays) -> Iterator[None]:
+def case_steering(model: AlpamayoModel, arrays: Arrays) -> AbstractContextManager[None]:
     """A case may set one row of lm_head, which steers where its trajectory starts."""
-    weight, row = model.vlm.lm_head.weight, model.vocabulary.traj_future_start
-    before = weight[row].clone()
-    if "lm_head_row_future_start" in arrays:
-        weight.data[row] = torch.as_tensor(arrays["lm_head_row_future_start"]).to(weight)
-    try:
-        yield
-    finally:
-        weight.data[row] = before
+    row = arrays.get("lm_head_row_future_start")
+    return steered(
+        model,
+        model.vocabulary.traj_future_start,
+        None if row is None else torch.as_tensor(row),
+    )
 
 
 def read_prompt(model: AlpamayoModel, arrays: Arrays, fuse: bool) -> Prompt:

@@ -1,0 +1,129 @@
+"""What was due when, over a whole recording: the node's pipeline without a planner behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from alpamayo_ros.bags.context import DriveContext
+from alpamayo_ros.bags.inputs import READERS
+from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.camera_policy import CameraPolicy
+from alpamayo_ros.cameras.adapt import RigAdapter
+from alpamayo_ros.cameras.views import load_views
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.feed import Feed, steady_ns
+from alpamayo_ros.odometry import stamp_ns
+from alpamayo_ros.parameters import CameraInput, PlannerSettings
+from alpamayo_ros.pipeline import Pipeline
+from alpamayo_ros.sampling import Selection, UnreadableFrame
+from alpamayo_ros.sources import Source
+from alpamayo_ros.types import NS_PER_S, Rejection, Resize
+
+
+def feed_for(
+    bag: BagReader,
+    settings: PlannerSettings,
+    context: DriveContext,
+    resize: Resize | None = None,
+    policy: CameraPolicy | None = None,
+) -> Feed:
+    """The node's pipeline and its inputs for one pass over a bag that `check_inputs` passed."""
+    assert context.child_from_rig is not None
+    sources = {camera.name: Source(camera.name, camera.topic) for camera in settings.cameras}
+    sources["odometry"] = Source("odometry", settings.odometry_topic)
+    return Feed(
+        Pipeline(settings.pipeline, policy),
+        sources,
+        context.child_from_rig,
+        settings.resize_policy,
+        decode_soon=lambda image: None,
+        resize=resize,
+        adapter=_adapter(bag, settings, context),
+    )
+
+
+def _adapter(bag: BagReader, settings: PlannerSettings, context: DriveContext) -> RigAdapter | None:
+    """What rig_views asks for. By CameraInfo alone, as in the node, even where the bag says more.
+
+    Raises UserError naming every camera that cannot be adapted.
+    """
+    if not settings.rig_views:
+        return None
+    adapter = RigAdapter(load_views(settings.rig_views), settings.rig_frame)
+    if "/tf_static" in bag.topics:
+        for _, _, message in bag.messages(["/tf_static"]):
+            adapter.add_static_transforms(message)
+    for name, calibration in context.calibrations.items():
+        adapter.add_camera_info(name, calibration.info)
+    names = [camera.name for camera in settings.cameras]
+    faults = [f"{name}: {fault}" for name in names if (fault := adapter.fault(name))]
+    if faults:
+        raise UserError(f"{bag.path} cannot be reprojected:\n" + "\n".join(faults))
+    return adapter
+
+
+def fed(
+    bag: BagReader, settings: PlannerSettings, feed: Feed
+) -> Iterator[tuple[int, CameraInput | None, Any]]:
+    """Add every message to the feed; after each its log time, its camera (None: odometry), itself.
+
+    The pipeline is started at the first message's time.
+    """
+    cameras = {camera.topic: camera for camera in settings.cameras}
+    begun = False
+    for topic, now_ns, message in bag.messages([*cameras, settings.odometry_topic]):
+        if not begun:
+            feed.pipeline.start(now_ns)
+            begun = True
+        camera = cameras.get(topic)
+        if camera is not None:
+            reader = READERS[bag.topics[topic].type]
+            feed.add_image(message, camera, reader, steady_ns(), now_ns)
+        else:
+            feed.add_odometry(message, settings.odometry_stamp_offset_ns, now_ns)
+        yield now_ns, camera, message
+
+
+class Ticks:
+    """The selections and rejections of one pass over a bag, in the order of their due times.
+
+    Ticks that are due behind the last image are left out: the recording is over, no fault.
+    """
+
+    def __init__(
+        self,
+        bag: BagReader,
+        settings: PlannerSettings,
+        context: DriveContext,
+        resize: Resize | None = None,
+    ) -> None:
+        self._bag, self._settings = bag, settings
+        self._feed = feed_for(bag, settings, context, resize)
+        self.first_frame_ns: int | None = None  # stamp of the oldest camera frame read so far
+
+    def discard(self, unreadable: UnreadableFrame) -> None:
+        """Let no later tick select this frame; to be called before the next one is taken."""
+        self._feed.pipeline.discard(unreadable.slot)
+
+    def all(
+        self, progress: Callable[[float], None] = lambda done_s: None
+    ) -> Iterator[Selection | Rejection]:
+        """Every tick; `progress` hears how many seconds of the bag are read. Raises BagError."""
+        waiting: deque[Rejection] = deque()
+        for now_ns, camera, message in fed(self._bag, self._settings, self._feed):
+            if camera is not None:
+                stamp = stamp_ns(message.header.stamp) + camera.stamp_offset_ns
+                self.first_frame_ns = min(stamp, self.first_frame_ns or stamp)
+                newest = self._feed.pipeline.frames[camera.name].newest_ns or 0
+                while waiting and waiting[0].due_ns <= newest:
+                    yield waiting.popleft()
+            for tick in self._feed.poll(steady_ns(), now_ns):
+                if isinstance(tick, Rejection):
+                    waiting.append(tick)
+                    continue
+                while waiting:  # they were due before this one
+                    yield waiting.popleft()
+                yield tick
+            progress((now_ns - self._bag.start_ns) / NS_PER_S)

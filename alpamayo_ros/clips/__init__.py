@@ -1,0 +1,1 @@
+"""Recordings of other kinds, brought to rosbag2."""

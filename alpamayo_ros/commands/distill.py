@@ -1,0 +1,236 @@
+"""Teacher's labels, and students that are trained on them.
+
+examples:
+  alpamayo distill collect --scenarios all --seeds 101-140 --out labels
+  alpamayo distill collect --drive student.yaml --beta 0.3 --seeds 201-220 --out round2
+  alpamayo distill label --teacher kinematic --bags drive1 drive2 --out labels
+  alpamayo distill explain labels --t0 1700000012.3
+  alpamayo distill train config/distill_light.yaml --out run
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One subcommand a step."""
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    kind = argparse.RawDescriptionHelpFormatter
+    collect = steps.add_parser("collect", help="drive the world, label it", formatter_class=kind)
+    collect.add_argument("--scenarios", default="all", metavar="LIST",
+                         help="all, no-traffic, traffic or names such as free,lead")  # fmt: skip
+    collect.add_argument("--seeds", default="101-120", metavar="RANGE",
+                         help="keep 1-20 for testing (default 101-120)")  # fmt: skip
+    collect.add_argument("--seconds", type=float, default=60.0, help="of each drive (default 60)")
+    collect.add_argument("--drive", default="expert", metavar="MODEL",
+                         help="who drives: expert (default) or a student's manifest")  # fmt: skip
+    collect.add_argument("--label", default="expert", choices=("expert",),
+                         help="who labels (the expert)")  # fmt: skip
+    collect.add_argument("--beta", type=float, default=0.0, metavar="SHARE",
+                         help="of the time that the expert drives beside a model")  # fmt: skip
+    collect.add_argument("--keep", default="8/24", metavar="N/M",
+                         help="label N instants in a row of every M (default 8/24)")  # fmt: skip
+    collect.add_argument("--disturb", type=float, default=1.0, metavar="STRENGTH",
+                         help="of steering, pedals and start; 0: none (default 1)")  # fmt: skip
+    collect.add_argument("--image-width", type=int, default=576, metavar="PX",
+                         help="rendered columns: 288 is twice as fast (default 576)")  # fmt: skip
+    _store_arguments(collect)
+    label = steps.add_parser("label", help="label recordings with any model", formatter_class=kind)
+    label.add_argument("--teacher", required=True, metavar="MODEL", help="a name or a manifest")
+    label.add_argument("--bags", nargs="+", type=Path, required=True, metavar="BAG",
+                       help="recordings, or a text file that lists one a line")  # fmt: skip
+    label.add_argument("--params", type=Path, metavar="FILE", help="a ROS parameter file")
+    label.add_argument("--every", type=int, default=1, metavar="N", help="label every N-th instant")
+    _store_arguments(label)
+    explain = steps.add_parser("explain", help="what the teacher said of an instant")
+    explain.add_argument("labels", type=Path, metavar="LABELS")
+    explain.add_argument("--t0", required=True, metavar="T",
+                         help="stamp in seconds or nanoseconds; the nearest is shown")  # fmt: skip
+    explain.add_argument("--shard", default="", metavar="NAME", help="look in this one alone")
+    add_json_argument(explain)
+    train = steps.add_parser("train", help="train a student, or a chain of them")
+    train.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="goes on if begun")
+    train.add_argument("--labels", nargs="+", type=Path, metavar="LABELS",
+                       help="instead of the configuration's")  # fmt: skip
+    train.add_argument("--device", default="", metavar="NAME", help="cpu or cuda")
+    train.add_argument("--loaders", type=int, default=0, metavar="N",
+                       help="processes that make batches (default: none beside)")  # fmt: skip
+    train.add_argument("--ray", default="", metavar="ADDRESS",
+                       help="a Ray cluster, or local, that makes batches")  # fmt: skip
+    add_json_argument(train)
+
+
+def _store_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="LABELS", help="goes on if begun"
+    )
+    parser.add_argument("--student", default="student_light", metavar="CONFIG",
+                        help="whose cameras and image size are stored")  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=0, metavar="N",
+                        help="processes (default: one a core)")  # fmt: skip
+    parser.add_argument("--ray", default="", metavar="ADDRESS",
+                        help="a Ray cluster, or local, instead of processes here")  # fmt: skip
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The chosen step."""
+    steps: dict[str, Callable[[argparse.Namespace], int]] = {
+        "collect": _collect, "label": _label, "explain": _explain, "train": _train,
+    }  # fmt: skip
+    return steps[args.step](args)
+
+
+def _collect(args: argparse.Namespace) -> int:
+    from alpamayo_ros.commands.world_drive import kinds_of, seeds_of
+    from alpamayo_ros.distill.collect import Collection
+    from alpamayo_ros.distill.makers import DriveMaker
+    from alpamayo_ros.distill.store import LabelStore, Origin
+    from alpamayo_ros.types import IMAGE_WIDTH
+
+    keep, slash, period = args.keep.partition("/")
+    if not (slash and keep.isdecimal() and period.isdecimal() and 0 < int(keep) <= int(period)):
+        raise UserError(f"--keep is {args.keep!r}, wanted N/M such as 8/24")
+    if not 0.0 <= args.beta <= 1.0 or args.disturb < 0.0:
+        raise UserError("--beta wants 0 to 1, --disturb 0 or more")
+    if args.image_width % 36 or not 36 <= args.image_width <= IMAGE_WIDTH:
+        raise UserError(f"--image-width wants a multiple of 36 up to {IMAGE_WIDTH}")
+    form = _form(args.student)
+    collection = Collection(
+        form, args.seconds, args.drive, args.beta, int(keep), int(period), args.disturb,
+        args.image_width,
+    )  # fmt: skip
+    # What the labels are worth is the labeller's; whoever drove only chose the states.
+    origin = Origin("expert", "Apache-2.0", form, collection.settings())
+    seeds = seeds_of(args.seeds)
+    # Seed by seed: what is there when a run is cut short has all kinds in it.
+    names = [f"{kind}-{seed}" for seed in seeds for kind in kinds_of(args.scenarios)]
+    return _make(args, LabelStore(args.out, origin), DriveMaker(collection, args.out), names)
+
+
+def _label(args: argparse.Namespace) -> int:
+    from alpamayo_ros.distill.makers import BagMaker
+    from alpamayo_ros.distill.store import LabelStore, Origin, sha256_of
+    from alpamayo_ros.manifest import load_manifest
+    from alpamayo_ros.parameters import read_parameter_file, settings_from
+
+    if args.teacher == "expert":
+        raise UserError(
+            "the expert knows the world, not recordings: label its drives with "
+            "alpamayo distill collect"
+        )
+    if args.every < 1:
+        raise UserError(f"--every is {args.every}, wanted 1 or more")
+    manifest = load_manifest(args.teacher)
+    settings = settings_from(read_parameter_file(args.params) if args.params else {})
+    form = _form(args.student)
+    origin = Origin(
+        manifest.name, manifest.licence, form, {"every": args.every}, sha256_of(manifest.path)
+    )
+    bags = _named(_listed(args.bags))
+    maker = BagMaker(
+        args.teacher, manifest.backend, (), tuple(bags.items()), settings, form, args.every,
+        args.out,
+    )  # fmt: skip
+    return _make(args, LabelStore(args.out, origin), maker, list(bags))
+
+
+def _listed(paths: list[Path]) -> list[Path]:
+    """Bags, with text files replaced by what they list."""
+    bags: list[Path] = []
+    for path in paths:
+        if path.suffix == ".txt" and path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            bags.extend(Path(line.strip()) for line in lines if line.strip())
+        else:
+            bags.append(path)
+    missing = [str(path) for path in bags if not path.exists()]
+    if missing:
+        raise UserError(f"{len(missing)} recordings do not exist, the first: {missing[0]}")
+    return bags
+
+
+def _named(bags: list[Path]) -> dict[str, Path]:
+    """A shard's name for every bag: its own, with its folder where two are the same."""
+    names: dict[str, Path] = {}
+    for bag in bags:
+        path = bag.resolve()
+        name = path.stem if path.stem not in names else f"{path.parent.name}_{path.stem}"
+        if name in names:
+            raise UserError(f"{bag} and {names[name]} would be one shard {name}: rename one")
+        names[name] = path
+    return names
+
+
+def _form(student: str) -> Any:
+    from alpamayo_ros.distill.shard import ImageForm
+    from alpamayo_ros.distill.train_config import student_by_name
+
+    config = student_by_name(student)
+    return ImageForm(config.cameras, config.crop_rows, config.input_size)
+
+
+def _make(args: argparse.Namespace, store: Any, maker: Any, names: list[str]) -> int:
+    """Make what is missing, then the manifest."""
+    from alpamayo_ros.jobs import Machines, run_all
+
+    left = [name for name in names if not store.has(name)]
+    if len(left) < len(names):
+        print(f"{len(names) - len(left)} of {len(names)} shards are there", file=sys.stderr)
+    progress = Progress("labelling", len(left), "shards")
+    machines = Machines(args.jobs or len(os.sched_getaffinity(0)), args.ray)
+    try:
+        for done, _ in enumerate(run_all(maker, left, machines), start=1):
+            progress.update(done)
+    finally:
+        progress.close()
+    manifest = store.finish()
+    instants = sum(shard["instants"] for shard in manifest["shards"].values())
+    write_json(args.json, manifest)
+    if str(args.json) != "-":
+        print(f"{instants} instants in {len(manifest['shards'])} shards by {manifest['teacher']}, "
+              f"licence {manifest['licence']}: {args.out}")  # fmt: skip
+    return 0 if instants else 1
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from alpamayo_ros.distill.explain import explain
+    from alpamayo_ros.distill.store import open_labels
+
+    found = explain(open_labels(args.labels, check=False), args.t0, args.shard)
+    write_json(args.json, found)
+    if str(args.json) != "-":
+        print(f"{found['shard']} at {found['t0_ns']} ns, by {found['teacher']}:")
+        print(f"  {found['reasoning']}")
+        print(f"  longitudinal: {found['longitudinal']}; lateral: {found['lateral']}; "
+              f"confidence {found['confidence']:.2f}")  # fmt: skip
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    from alpamayo_ros.distill.chain import run_chain
+    from alpamayo_ros.distill.train_config import load_train_config
+
+    config = load_train_config(
+        args.config, args.labels, device=args.device, loaders=args.loaders, ray=args.ray
+    )
+    report = run_chain(config, args.out)
+    write_json(args.json, report)
+    if str(args.json) != "-":
+        for stage in report["stages"]:
+            figures = ", ".join(
+                f"{name} {value:.4g}" for name, value in stage["validation"].items()
+            )
+            print(f"{stage['name']}: {stage['steps']} steps, {figures}")
+        print(f"{args.out / 'report.json'}")
+    return 0

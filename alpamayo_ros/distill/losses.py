@@ -1,0 +1,131 @@
+"""L = alpha Huber(truth) + beta MSE(teacher) + gamma features + delta T^2 KL(tokens).
+
+The first two look at normalised actions and, in a share of their own, at the positions that follow
+from them: a small error of the first curvatures is a large one of the last waypoints.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from alpamayo_ros.distill.train_config import LossWeights
+from alpamayo_ros.types import WAYPOINT_STEP_S
+
+
+def positions(action: Tensor, speed: Tensor, scale: Tensor) -> Tensor:
+    """Normalised actions (B, 64, 2) from speeds (B,) m/s -> (B, 64, 2) m in the rig frame at t0."""
+    return poses(action, speed, scale)[0]
+
+
+def poses(action: Tensor, speed: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions (B, 64, 2) m and headings (B, 64) rad: `action_space.integrate`, differentiable."""
+    dt = WAYPOINT_STEP_S
+    acceleration, curvature = (action * scale).unbind(dim=-1)
+    start = speed.unsqueeze(-1)
+    speeds = torch.cat((start, start + dt * acceleration.cumsum(dim=-1)), dim=-1)
+    distances = speeds[:, :-1] * dt + 0.5 * dt * dt * acceleration
+    turned = (curvature * distances).cumsum(dim=-1)
+    heading = torch.cat((torch.zeros_like(start), turned), dim=-1)
+    ahead, left = speeds * heading.cos(), speeds * heading.sin()
+    x = (ahead[:, :-1] + ahead[:, 1:]).cumsum(dim=-1) * (dt / 2)
+    y = (left[:, :-1] + left[:, 1:]).cumsum(dim=-1) * (dt / 2)
+    return torch.stack((x, y), dim=-1), heading[:, 1:]
+
+
+def waypoint_errors(path: Tensor, target: Tensor, heading: Tensor, weights: LossWeights) -> Tensor:
+    """How far paths (B, 64, 2) m lie along and across their targets, in units that grow with time.
+
+    A controller steers by the next seconds, and what is across leaves the lane: both weigh more.
+    A wrong curvature moves waypoints by the square of time; so do the units grow.
+    """
+    growth = torch.linspace(0.0, 1.0, path.shape[1], device=path.device).square()
+    unit = weights.near_unit + (weights.metres_unit - weights.near_unit) * growth
+    x, y = (path - target).unbind(dim=-1)
+    cos, sin = heading.cos(), heading.sin()
+    along, across = cos * x + sin * y, cos * y - sin * x
+    return torch.stack((along, weights.across * across), dim=-1) / unit[:, None]
+
+
+def huber_rows(error: Tensor, delta: float) -> Tensor:
+    """Mean Huber of each row (B, …) -> (B,)."""
+    zeros = torch.zeros_like(error)
+    return functional.huber_loss(error, zeros, reduction="none", delta=delta).flatten(1).mean(1)
+
+
+def square_rows(error: Tensor) -> Tensor:
+    """Mean square of each row (B, …) -> (B,)."""
+    return error.square().flatten(1).mean(1)
+
+
+def weighted_mean(rows: Tensor, weight: Tensor) -> Tensor:
+    """Sum of rows by weight, over the weights; 0 where nothing weighs."""
+    return (rows * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) of logits (B, N, V) softened by T, mean over tokens -> (B,)."""
+    log_student = functional.log_softmax(student / temperature, dim=-1)
+    log_teacher = functional.log_softmax(teacher / temperature, dim=-1)
+    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1)
+    return temperature**2 * divergence.mean(dim=-1)
+
+
+class DistillHeads(nn.Module):
+    """What training adds to a student and no vehicle sees: projections to the teacher's outputs."""
+
+    def __init__(self, width: int, queries: int, features: int, tokens: int, vocabulary: int):
+        super().__init__()
+        self.features = nn.Linear(width, features) if features else None
+        self.tokens, self.vocabulary = tokens, vocabulary
+        self.a_query = -(-tokens // queries)
+        self.logits = nn.Linear(width, self.a_query * vocabulary) if tokens else None
+
+    def project(self, context: Tensor) -> Tensor:
+        """Context (B, M, D) -> the teacher's features (B, F)."""
+        assert self.features is not None
+        projected: Tensor = self.features(context.mean(dim=1))
+        return projected
+
+    def token_logits(self, queries: Tensor) -> Tensor:
+        """Queries (B, Q, D) -> (B, N, V): every query speaks for its share of the tokens."""
+        assert self.logits is not None
+        logits: Tensor = self.logits(queries)
+        return logits.reshape(len(queries), -1, self.vocabulary)[:, : self.tokens]
+
+
+def trajectory_terms(
+    action: Tensor,
+    truth: Tensor,
+    teacher: Tensor,
+    speed: Tensor,
+    confidence: Tensor,
+    scale: Tensor,
+    weights: LossWeights,
+) -> dict[str, Tensor]:
+    """`truth` and `teacher`, unweighted; a row of truth (B, 64, 2) with a NaN counts nothing."""
+    known = torch.isfinite(truth).flatten(1).all(dim=1)
+    truth = torch.where(known[:, None, None], truth, torch.zeros_like(truth))
+    path, share = positions(action, speed, scale), weights.waypoints
+    off_truth = waypoint_errors(path, *poses(truth, speed, scale), weights)
+    off_teacher = waypoint_errors(path, *poses(teacher, speed, scale), weights)
+    huber = (1.0 - share) * huber_rows(action - truth, weights.huber_delta)
+    huber = huber + share * huber_rows(off_truth, weights.huber_delta)
+    square = (1.0 - share) * square_rows(action - teacher) + share * square_rows(
+        # Far ahead everybody is metres off: a square would hear nothing else.
+        off_teacher.clamp(-3.0, 3.0)
+    )
+    return {
+        "truth": weighted_mean(huber, known * confidence),
+        "teacher": weighted_mean(square, confidence),
+    }
+
+
+def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """The weighted sum of the terms that there are."""
+    by_name = {
+        "truth": weights.alpha, "teacher": weights.beta, "features": weights.gamma,
+        "tokens": weights.delta,
+    }  # fmt: skip
+    return torch.stack([by_name[name] * term for name, term in terms.items()]).sum()

@@ -1,0 +1,146 @@
+"""One batch through a student: pixels, features shared by instants, losses, errors in metres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alpamayo_ros.distill import losses
+from alpamayo_ros.distill.data import Batch
+from alpamayo_ros.distill.losses import DistillHeads
+from alpamayo_ros.distill.train_config import Augmentation, LossWeights
+from alpamayo_ros.student.config import StudentConfig
+from alpamayo_ros.student.model import Student
+
+_NOISE_FIELDS = 16  # of a batch; every frame gets one: drawing takes longer than using
+HORIZONS = {"1": 10, "2": 20, "4": 40, "6.4": 64}
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A batch on the device; actions normalised."""
+
+    images: Tensor  # (N, 3, H, W)
+    frame_index: Tensor
+    camera_mask: Tensor
+    history: Tensor
+    history_yaw: Tensor
+    speed: Tensor
+    prior: Tensor
+    command: Tensor
+    truth: Tensor
+    teacher: Tensor
+    confidence: Tensor
+    scale: Tensor  # (2,)
+    logits: Tensor | None
+    features: Tensor | None
+
+
+def to_tensors(
+    batch: Batch,
+    config: StudentConfig,
+    device: torch.device,
+    augmentation: Augmentation | None = None,
+    rng: np.random.Generator | None = None,
+) -> Tensors:
+    """With `rng` the colours of each clip's cameras are changed, and pixels are noisy."""
+    scale = torch.tensor(config.action_scale, device=device)
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    images = tensor(batch.frames).permute(0, 3, 1, 2).float() / 255.0
+    if augmentation is not None and rng is not None:
+        shape = (int(batch.frame_clip.max()) + 1, len(config.cameras))
+        reach = augmentation.colour
+        gain = 1.0 + rng.uniform(-reach, reach, (*shape, 1)) + rng.normal(0, reach / 8, (*shape, 3))
+        offset = rng.uniform(-reach / 2, reach / 2, (*shape, 1))
+        of_frame = batch.frame_clip, batch.frame_camera
+        gains = tensor(gain[of_frame].astype(np.float32))[:, :, None, None]
+        offsets = tensor(offset[of_frame].astype(np.float32))[:, :, None, None]
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        fields = torch.randn((_NOISE_FIELDS, *images.shape[1:]), generator=generator).to(device)
+        noise = fields[torch.randint(_NOISE_FIELDS, (len(images),), generator=generator)]
+        images = (images - 0.5) * gains + 0.5 + offsets + augmentation.noise * noise
+        images = images.clamp(0.0, 1.0)
+    mean = torch.tensor(config.pixel_mean, device=device)[:, None, None]
+    std = torch.tensor(config.pixel_std, device=device)[:, None, None]
+    images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    return Tensors(
+        images, tensor(batch.frame_index), tensor(batch.camera_mask), tensor(batch.history),
+        tensor(batch.history_yaw), tensor(batch.speed), tensor(batch.prior) / scale,
+        tensor(batch.command), tensor(batch.truth) / scale, tensor(batch.teacher) / scale,
+        tensor(batch.confidence), scale,
+        None if batch.logits is None else tensor(batch.logits).float(),
+        None if batch.features is None else tensor(batch.features).float(),
+    )  # fmt: skip
+
+
+def gather_features(student: Student, tensors: Tensors) -> Tensor:
+    """(B, C, 4, T, D): every frame encoded once; zeros where there is none."""
+    encoded = student.encoder(tensors.images)
+    nothing = torch.zeros_like(encoded[:1])
+    return torch.cat((encoded, nothing))[tensors.frame_index]
+
+
+def loss_terms(
+    student: Student,
+    heads: DistillHeads,
+    tensors: Tensors,
+    weights: LossWeights,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """The unweighted terms of one batch."""
+    features = gather_features(student, tensors)
+    context = student.context(
+        features, tensors.history, tensors.history_yaw, tensors.speed, tensors.command,
+        tensors.camera_mask,
+    )  # fmt: skip
+    rows, config = len(tensors.speed), student.config
+    if config.head == "regression":
+        time, x = torch.zeros_like(tensors.speed), tensors.prior
+        left = torch.ones_like(time)
+    else:
+        # Truncated: only the times that the sampler visits, from noise around the prior.
+        draw = torch.randint(config.flow_steps, (rows,), generator=generator)
+        time = (draw / config.flow_steps).to(tensors.speed)
+        noise = torch.randn(tensors.prior.shape, generator=generator).to(tensors.prior)
+        start = tensors.prior + config.flow_start_std * noise
+        known = torch.isfinite(tensors.truth).flatten(1).all(dim=1)[:, None, None]
+        target = torch.where(known, tensors.truth, tensors.teacher)
+        x = start + time[:, None, None] * (target - start)
+        left = 1.0 - time
+    change, queries = student.decode(context, x, time)
+    action = (x + left[:, None, None] * change).float()
+    terms = losses.trajectory_terms(
+        action, tensors.truth, tensors.teacher, tensors.speed, tensors.confidence, tensors.scale,
+        weights,
+    )  # fmt: skip
+    if heads.features is not None and tensors.features is not None:
+        off = heads.project(context.tokens) - tensors.features
+        terms["features"] = losses.weighted_mean(losses.square_rows(off), tensors.confidence)
+    if heads.logits is not None and tensors.logits is not None:
+        kl = losses.softened_kl(heads.token_logits(queries), tensors.logits, weights.temperature)
+        terms["tokens"] = losses.weighted_mean(kl, tensors.confidence)
+    return terms
+
+
+@torch.no_grad()
+def planned(student: Student, tensors: Tensors) -> Tensor:
+    """(B, 64, 2) normalised actions, as the vehicle would have them."""
+    return student.policy(
+        gather_features(student, tensors), tensors.history, tensors.history_yaw, tensors.speed,
+        tensors.prior, tensors.command, tensors.camera_mask,
+    )  # fmt: skip
+
+
+def errors_m(action: Tensor, tensors: Tensors) -> dict[str, Tensor]:
+    """ADE (B,) m against the truth, or the teacher where it is not known, by horizon in s."""
+    known = torch.isfinite(tensors.truth).flatten(1).all(dim=1)[:, None, None]
+    target = torch.where(known, tensors.truth, tensors.teacher)
+    path = losses.positions(action.float(), tensors.speed, tensors.scale)
+    off = (path - losses.positions(target, tensors.speed, tensors.scale)).norm(dim=-1)
+    return {name: off[:, :count].mean(dim=1) for name, count in HORIZONS.items()}

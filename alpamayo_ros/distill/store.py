@@ -1,0 +1,149 @@
+"""A folder of labels: shards, and a manifest that says whose they are.
+
+    LABELS/manifest.json    teacher, licence, image form, sha256 and length of every shard
+    LABELS/shards/NAME.npz  one drive, or one recording
+
+A shard that is there is whole, so that a labeller that was killed goes on where it was. The
+manifest is made of the shards alone and in their names' order: it does not depend on who wrote
+them when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alpamayo_ros.distill.shard import ImageForm, LabelError, read_shard
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SHARDS = "shards"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who made the labels, of what: two runs with another origin do not mix in one folder."""
+
+    teacher: str
+    licence: str
+    form: ImageForm
+    settings: Mapping[str, Any]  # what else decides what the labels are
+    teacher_sha256: str = ""  # of the teacher's manifest
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "format": FORMAT,
+            "teacher": self.teacher,
+            "teacher_sha256": self.teacher_sha256,
+            "licence": self.licence,
+            "images": self.form.to_dict(),
+            "settings": dict(self.settings),
+        }
+
+
+class LabelStore:
+    """Labels that are being written."""
+
+    def __init__(self, folder: Path, origin: Origin) -> None:
+        """Opens or begins a folder. Raises LabelError where it holds another origin's labels."""
+        self.folder, self.origin = folder, origin
+        (folder / SHARDS).mkdir(parents=True, exist_ok=True)
+        path = folder / MANIFEST
+        if path.exists():
+            there = {k: v for k, v in _read_json(path).items() if k not in ("shards", "complete")}
+            wanted = json.loads(json.dumps(origin.to_dict()))
+            differ = [key for key in wanted if there.get(key) != wanted[key]]
+            if differ:
+                raise LabelError(
+                    f"{folder} holds labels of another making ({', '.join(differ)} differ): give "
+                    "another --out, or the same options to go on"
+                )
+        else:
+            _write_json(path, {**origin.to_dict(), "shards": {}, "complete": False})
+
+    def path(self, name: str) -> Path:
+        """Where the shard of a name lies."""
+        return self.folder / SHARDS / f"{name}.npz"
+
+    def has(self, name: str) -> bool:
+        """Whether it is done."""
+        return self.path(name).exists()
+
+    def finish(self) -> dict[str, Any]:
+        """Write the manifest over all shards; return it."""
+        shards = {}
+        for path in sorted((self.folder / SHARDS).glob("*.npz")):
+            shards[path.name] = {
+                "sha256": sha256_of(path),
+                "instants": len(read_shard(path, ("t0_ns",))),
+            }
+        content = {**self.origin.to_dict(), "shards": shards, "complete": True}
+        _write_json(self.folder / MANIFEST, content)
+        return content
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A finished folder, checked against its manifest."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def shards(self) -> list[Path]:
+        """In their names' order; empty ones left out."""
+        listed = self.manifest["shards"]
+        return [self.folder / SHARDS / name for name in sorted(listed) if listed[name]["instants"]]
+
+    @property
+    def form(self) -> ImageForm:
+        """How its images are stored."""
+        images = self.manifest["images"]
+        return ImageForm(*(tuple(images[key]) for key in ("cameras", "crop_rows", "input_size")))
+
+
+def open_labels(folder: Path, check: bool = True) -> Labels:
+    """Raises LabelError: no labels, not finished, or a shard that is not what the manifest says."""
+    path = folder / MANIFEST
+    if not path.exists():
+        raise LabelError(f"{folder} holds no labels: make them with alpamayo distill collect")
+    manifest = _read_json(path)
+    if manifest.get("format") != FORMAT:
+        raise LabelError(f"{path} has format {manifest.get('format')!r}, this reads {FORMAT}")
+    if not manifest.get("complete"):
+        raise LabelError(f"{folder} is not finished: run the command that began it again")
+    labels = Labels(folder, manifest)
+    for shard in labels.shards if check else ():
+        if not shard.exists() or sha256_of(shard) != manifest["shards"][shard.name]["sha256"]:
+            raise LabelError(f"{shard} is missing or damaged: delete it and label again")
+    return labels
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabelError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise LabelError(f"{path} is no manifest of labels")
+    return content
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(path)

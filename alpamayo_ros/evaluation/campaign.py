@@ -1,0 +1,138 @@
+"""Many planners on many bags, in processes or on a Ray cluster, resumed where a run was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alpamayo_ros.errors import BagError, UserError
+from alpamayo_ros.evaluation import shards, tables
+from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Entrant, Job
+from alpamayo_ros.evaluation.tables import Shard
+from alpamayo_ros.jobs import Machines, run_all
+from alpamayo_ros.manifest import load_manifest
+from alpamayo_ros.parameters import PlannerSettings
+
+FORMAT = 1  # of shards: raised with every change of what they hold
+Result = Shard | str  # or why the bag cannot be evaluated
+
+
+def entrants(models: Sequence[str], settings: PlannerSettings) -> list[Entrant]:
+    """The models in the given order, each that looks followed by itself on black images.
+
+    Raises ModelError where a manifest cannot be read, UserError where two have one name.
+    """
+    found: list[Entrant] = []
+    for model in models:
+        manifest = load_manifest(model)
+        own = dataclasses.replace(settings, model=model)
+        found.append(Entrant(manifest.name, own))
+        if manifest.uses_images:
+            found.append(Entrant(f"{manifest.name}_black", own, black=True))
+    labels = [entrant.label for entrant in found]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise UserError(
+            f"--planners has {', '.join(twice)} more than once; give the manifests other names"
+        )
+    return [*found, Entrant(BASELINES_LABEL, settings, is_model=False)]
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    folder: Path,
+    workers: int,
+    ray_address: str | None,
+    on_result: Callable[[Job], None] = lambda job: None,
+) -> list[Result]:
+    """Results in the order of `jobs`. Each is kept in `folder` and taken from there next time.
+
+    A bag that cannot be read gives its reason instead; a model that cannot be had raises.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    results: dict[int, Result] = {}
+    paths = [folder / f"{_name(job)}.parquet" for job in jobs]
+    for index, path in enumerate(paths):
+        kept = tables.read_shard(path)
+        if kept is not None:
+            results[index] = kept
+            on_result(jobs[index])
+    todo = [index for index in range(len(jobs)) if index not in results]
+    machines = Machines(workers, ray_address or "")
+    stream = run_all(Evaluation(), [jobs[index] for index in todo], machines)
+    for position, result in stream:
+        index = todo[position]
+        if isinstance(result, Shard):
+            tables.write_rows(paths[index], result.rows, result.notes)
+        results[index] = result
+        on_result(jobs[index])
+    return [results[index] for index in range(len(jobs))]
+
+
+class Evaluation:
+    """One job in whatever process, which keeps its model for the next."""
+
+    def open(self) -> None:
+        """Models are opened as jobs ask for them."""
+
+    def do(self, opened: None, job: Job) -> Result:
+        """A bag's fault is a result, anything else is raised."""
+        try:
+            return shards.evaluate(job)
+        except BagError as error:
+            return str(error)
+
+    def close(self, opened: None) -> None:
+        """The last model, where this process lives on."""
+        shards.close_model()
+
+
+def _name(job: Job) -> str:
+    """A shard's name: readable, and another one for any other input."""
+    manifest = load_manifest(job.entrant.settings.model) if job.entrant.is_model else None
+    options: dict[str, Any] = {}
+    if manifest is not None:
+        options = {**manifest.options, **job.entrant.settings.model_options}
+    base = manifest.path.parent if manifest is not None else Path()
+    content = {
+        "format": FORMAT,
+        "bag": [str(job.bag.resolve()), _files(job.bag), job.bag_label],
+        "entrant": _plain(job.entrant),
+        "views": _files(Path(job.entrant.settings.rig_views)),
+        "manifest": manifest.path.read_text() if manifest is not None else "",
+        "options": {
+            name: [repr(value), _files(base / value) if isinstance(value, str) else None]
+            for name, value in sorted(options.items())
+        },
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{job.bag.resolve().name}-{job.entrant.label}-{digest}"
+
+
+def _files(path: Path) -> list[list[Any]]:
+    """Name, size and time of change of a file, or of those in a folder; empty for no file."""
+    try:
+        inside = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.is_file())
+        return [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in inside]
+    except OSError:  # an option that is no path at all
+        return []
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, arrays and mappings as JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: _plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

@@ -1,0 +1,148 @@
+"""Means with bootstrap intervals, over all instants and by group.
+
+Neighbouring instants share most of their future, so that they are not resampled one by one: the
+unit is a bag where there are enough, else a stretch of a bag. All planners are resampled alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alpamayo_ros.evaluation.figures import HORIZON_METRICS, PLAN_METRICS
+from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS
+from alpamayo_ros.evaluation.tables import GROUPS, PLANNED, TIMING, Row
+from alpamayo_ros.types import NS_PER_S
+
+Array = NDArray[np.float64]
+Json = dict[str, Any]
+
+ENOUGH_BAGS = 20
+STRETCH_S = 2.0
+FEW_UNITS = 10  # with fewer, resampling understates how much another drive would differ
+RESAMPLES = 1000
+LEVEL = 0.95
+_WHOLE = "6.4"  # the horizon under which figures of the whole plan stand
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How often each unit is drawn in each resample, the same for every figure."""
+
+    unit_of: dict[tuple[str, int], int]  # (bag, t0) -> unit
+    draws: Array  # (resamples, units)
+    description: str
+
+
+def shared_instants(rows: Sequence[Row], planners: Sequence[str]) -> list[tuple[str, int]]:
+    """(bag, t0) at which every planner has a plan, in the order of the rows."""
+    planned: dict[tuple[str, int], set[str]] = {}
+    for row in rows:
+        if row["outcome"] == PLANNED:
+            planned.setdefault((row["bag"], row["t0_ns"]), set()).add(row["planner"])
+    return [instant for instant, have in planned.items() if have >= set(planners)]
+
+
+def resampling(instants: Sequence[tuple[str, int]], seed: int) -> Resampling:
+    """The units of these instants and their seeded draws."""
+    first: dict[str, int] = {}
+    for bag, t0_ns in instants:
+        first[bag] = min(t0_ns, first.get(bag, t0_ns))
+    by_bag = len(first) >= ENOUGH_BAGS
+    keys: dict[tuple[str, int], int] = {}
+    unit_of = {}
+    for bag, t0_ns in instants:
+        stretch = 0 if by_bag else int((t0_ns - first[bag]) / NS_PER_S / STRETCH_S)
+        unit_of[bag, t0_ns] = keys.setdefault((bag, stretch), len(keys))
+    count = len(keys)
+    draws = np.zeros((RESAMPLES, count))
+    if count:
+        rng = np.random.default_rng(seed)
+        draws = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
+    what = "bags" if by_bag else f"stretches of {STRETCH_S:g} s"
+    return Resampling(unit_of, draws, f"{count} {what}, {RESAMPLES} resamples, seed {seed}")
+
+
+def doubts(instants: Sequence[tuple[str, int]], seed: int) -> list[str]:
+    """What to say where the intervals rest on too little."""
+    count = len(set(resampling(instants, seed).unit_of.values()))
+    if count >= FEW_UNITS or not instants:
+        return []
+    return [f"the intervals rest on {count} independent stretches: take them for a hint only"]
+
+
+def summarise(rows: Sequence[Row], planners: Sequence[str], seed: int) -> Json:
+    """Planner -> metric -> horizon -> value, low, high; only what applies.
+
+    Over the instants of `shared_instants`. Figures of the whole plan stand under horizon 6.4.
+    """
+    sampling = resampling(shared_instants(rows, planners), seed)
+    return {planner: _of_planner(rows, planner, sampling) for planner in planners}
+
+
+def by_group(rows: Sequence[Row], planners: Sequence[str], seed: int) -> Json:
+    """Kind of group -> group -> instants, and planner -> metric -> horizon -> value, low, high."""
+    result: Json = {}
+    for kind in GROUPS:
+        column = f"group_{kind}"
+        members: dict[str, list[Row]] = {}
+        for row in rows:
+            members.setdefault(row[column], []).append(row)
+        result[kind] = {}
+        for name in sorted(members):
+            instants = shared_instants(members[name], planners)
+            if instants:
+                result[kind][name] = {
+                    "instants": len(instants),
+                    "planners": summarise(members[name], planners, seed),
+                }
+    return result
+
+
+def latency(rows: Sequence[Row], planners: Sequence[str]) -> Json:
+    """Planner -> p50, p99 and maximum of a model's own milliseconds; baselines have none."""
+    result = {}
+    for planner in planners:
+        values = [row[TIMING] for row in rows if row["planner"] == planner]
+        values = [value for value in values if value == value]
+        if values:
+            p50, p99, top = np.percentile(values, (50, 99, 100))
+            result[planner] = {"p50": float(p50), "p99": float(p99), "max": float(top)}
+    return result
+
+
+def _of_planner(rows: Sequence[Row], planner: str, sampling: Resampling) -> Json:
+    chosen = [
+        row
+        for row in rows
+        if row["planner"] == planner and (row["bag"], row["t0_ns"]) in sampling.unit_of
+    ]
+    units = np.array([sampling.unit_of[row["bag"], row["t0_ns"]] for row in chosen], dtype=int)
+    result: Json = {}
+    columns = [(m, h, f"{m}@{h}") for m in HORIZON_METRICS for h in EVALUATION_HORIZONS]
+    columns += [(metric, _WHOLE, metric) for metric in PLAN_METRICS]
+    for metric, horizon, column in columns:
+        values = np.array([row[column] for row in chosen], dtype=np.float64)
+        entry = _mean(values, units, sampling.draws)
+        if entry is not None:
+            result.setdefault(metric, {})[horizon] = entry
+    return result
+
+
+def _mean(values: Array, units: NDArray[Any], draws: Array) -> Json | None:
+    """Mean and interval of the values that are there; None without any."""
+    there = np.isfinite(values)
+    if not there.any():
+        return None
+    count = draws.shape[1]
+    sums = np.bincount(units[there], values[there], count)
+    counts = np.bincount(units[there], minlength=count)
+    weight = draws @ counts
+    drawn = (draws @ sums)[weight > 0] / weight[weight > 0]
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(drawn, (tail, 100 - tail))
+    return {"value": float(values[there].mean()), "low": float(low), "high": float(high)}

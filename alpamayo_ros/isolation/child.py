@@ -1,0 +1,156 @@
+"""The model's process: loads a backend and serves the node's calls, one at a time.
+
+Not for people to start: `process.py` does, with a socket and the frames' memory already open.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import importlib
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.isolation import requests
+from alpamayo_ros.isolation.channel import Channel, ChannelClosed, Message
+from alpamayo_ros.isolation.codec import unpack
+from alpamayo_ros.isolation.frames import SharedFrames
+from alpamayo_ros.manifest import Manifest
+from alpamayo_ros.types import Answer, Plan
+
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # prctl(2)
+OOM_SCORE = "500"  # the kernel's out-of-memory killer is to take the model before the node
+
+
+class Server:
+    """One backend behind the channel."""
+
+    def __init__(self, channel: Channel, frames: SharedFrames) -> None:
+        self._channel, self._frames = channel, frames
+        self._backend: PlannerBackend | None = None
+        self._answer: Generator[None, None, Answer] | None = None
+
+    def serve(self) -> None:
+        """Until the node asks to close, or is gone."""
+        actions = {
+            requests.LOAD: self._load,
+            requests.WARM_UP: self._warm_up,
+            requests.PLAN: self._plan,
+            requests.ASK: self._ask,
+            requests.STEP: self._step,
+            requests.DROP: self._drop,
+            requests.CLOSE: self._close,
+        }
+        while True:
+            message = self._channel.receive()
+            op = message.header["op"]
+            try:
+                reply, arrays = actions[op](message)
+                self._channel.send(reply, arrays)
+            except ChannelClosed:
+                raise
+            except Exception as error:  # a model may raise anything; the node must hear of it
+                self._channel.send({"error": _told(error)})
+            if op == requests.CLOSE:
+                return
+
+    def _load(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        header = message.header
+        # `options` are any JSON, of which the codec knows nothing.
+        manifest = unpack(Manifest, header["manifest"], message.arrays, options=header["options"])
+        module_name, class_name = header["entry"].split(":")
+        backend = getattr(importlib.import_module(module_name), class_name)(manifest)
+        assert isinstance(backend, PlannerBackend)
+        backend.load()
+        self._backend = backend
+        return {}, []
+
+    def _warm_up(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        self._loaded.warm_up(message.header["cameras"])
+        return {}, []
+
+    def _plan(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        sample = requests.unpack_sample(message.header["sample"], message.arrays, self._frames)
+        plan = self._loaded.plan(sample)
+        if not isinstance(plan, Plan):
+            raise TypeError(f"the model gave {type(plan).__name__}, no plan")
+        return requests.pack_result("plan", plan)
+
+    def _ask(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        self._drop(message)
+        sample = requests.unpack_sample(message.header["sample"], message.arrays, self._frames)
+        self._answer = self._loaded.ask(sample, message.header["question"])
+        return {}, []
+
+    def _step(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        assert self._answer is not None
+        try:
+            next(self._answer)
+            return {}, []
+        except StopIteration as stop:
+            if not isinstance(stop.value, Answer):
+                name = type(stop.value).__name__
+                raise TypeError(f"the model gave {name}, no answer") from None
+            return requests.pack_result("answer", stop.value)
+
+    def _drop(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
+        return {}, []
+
+    def _close(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
+        return {}, []
+
+    @property
+    def _loaded(self) -> PlannerBackend:
+        assert self._backend is not None
+        return self._backend
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    for_users = isinstance(error, UserError)
+    if not for_users:
+        traceback.print_exc()
+    return {"name": type(error).__name__, "message": str(error), "is_for_users": for_users}
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with the node, even in the middle of a call."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    if prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    prctl(PR_SET_NAME, b"alpamayo_model", 0, 0, 0)
+    if os.getppid() != parent:  # it ended before it could be heard of
+        sys.exit(0)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve: socket, frames' memory, its slots' size, the node's process id."""
+    socket_fd, frames_fd, slot_bytes, parent = map(int, arguments)
+    _die_with(parent)
+    faulthandler.enable()
+    # Ctrl-C and a service manager's SIGTERM reach both processes: the node decides when this ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    except OSError:
+        pass  # without procfs the kernel chooses by size, which is the model's too
+    channel = Channel(socket.socket(fileno=socket_fd))
+    try:
+        Server(channel, SharedFrames(frames_fd, slot_bytes)).serve()
+    except ChannelClosed:
+        pass  # the node is gone
+    return 0

@@ -1,0 +1,53 @@
+"""What the node's process says to the model's, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from alpamayo_ros.isolation.channel import Message
+from alpamayo_ros.isolation.codec import ArrayReader, pack, unpack
+from alpamayo_ros.isolation.frames import SharedFrames
+from alpamayo_ros.types import Answer, Plan, PlannerSample
+
+LOAD, WARM_UP, PLAN, ASK, STEP, DROP, CLOSE = (
+    "load", "warm_up", "plan", "ask", "step", "drop", "close",
+)  # fmt: skip
+
+
+def pack_sample(
+    sample: PlannerSample, frames: SharedFrames, slot: int
+) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """A sample's pixels into a slot, the rest as a header and arrays. Raises ModelError."""
+    frames.write(slot, sample.images)
+    arrays: list[NDArray[Any]] = []
+    fields = {
+        name: pack(getattr(sample, name), arrays)
+        for name in sample.__dataclass_fields__
+        if name != "images"
+    }
+    return {"slot": slot, "shape": list(sample.images.shape), "fields": fields}, arrays
+
+
+def unpack_sample(told: Mapping[str, Any], arrays: ArrayReader, frames: SharedFrames) -> Any:
+    """The sample again, its pixels a view of the slot."""
+    images = frames.read(int(told["slot"]), tuple(told["shape"]))
+    return unpack(PlannerSample, told["fields"], arrays, images=images)
+
+
+def pack_result(name: str, value: Plan | Answer) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """A plan or an answer as {name: …} and its arrays."""
+    arrays: list[NDArray[Any]] = []
+    return {name: pack(value, arrays)}, arrays
+
+
+def plan_of(message: Message) -> Plan:
+    """The plan of a reply. Raises ValueError where it is none."""
+    return unpack(Plan, message.header["plan"], message.arrays)
+
+
+def answer_of(message: Message) -> Answer:
+    """The answer of a reply."""
+    return unpack(Answer, message.header["answer"], message.arrays)

@@ -1,0 +1,209 @@
+"""`alpamayo evaluate`: figures against closed forms, rows against each other, files as promised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alpamayo_ros import cli
+from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.bags.writer import BagWriter
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.evaluation import agreement, campaign, summary, tables
+from alpamayo_ros.evaluation.figures import (
+    BASELINES,
+    ScoredPath,
+    Truth,
+    baseline_paths,
+    figures,
+)
+from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS, min_ade, min_fde
+from alpamayo_ros.jobs import Machines, run_all
+from alpamayo_ros.types import Decisions
+
+pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: make test installs it")
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+KITTI = SHARED / "data" / "kitti06"
+GOLDEN = SHARED / "golden" / "parts_metrics.npz"
+needs_kitti = pytest.mark.skipif(not KITTI.is_dir(), reason=f"no {KITTI}")
+
+
+def straight(speed_mps: float = 10.0) -> Truth:
+    return Truth(np.outer(np.arange(1, 65) * 0.1, (speed_mps, 0, 0)), np.zeros(64), speed_mps)
+
+
+def evaluated(out: Path, *options: str, code: int = 0) -> dict[str, Any]:
+    """summary.json of a run that ended with `code`."""
+    assert cli.main(["evaluate", "--out", str(out), *options]) == code
+    return json.loads((out / "summary.json").read_text())
+
+
+def shorter(source: Path, target: Path, seconds: float) -> Path:
+    """The first seconds of a bag's images, with all of its odometry."""
+    with BagReader(source) as bag, BagWriter(target) as writer:
+        for topic, info in bag.topics.items():
+            writer.add_topic(topic, info.type, latched=info.latched)
+        stop_ns = bag.start_ns + round(seconds * 1e9)
+        for topic, _, log_ns, data in bag.raw_messages():
+            if "camera" not in topic or log_ns < stop_ns:
+                writer.write_raw(topic, log_ns, data)
+    return target
+
+
+def test_a_path_beside_the_road() -> None:
+    """1 m to the left, 2 m ahead at the end, 10 degrees turned: along, across and heading apart."""
+    truth = straight()
+    xyz = truth.xyz_m + np.outer(np.arange(1, 65) / 64, (2, 0, 0)) + np.array([0, 1, 0])
+    heading = np.full(64, np.deg2rad(10))
+    path = ScoredPath(xyz, heading, np.full(65, 10.0), np.zeros((64, 2)), xyz[None])
+    row = figures(path, truth)
+    assert row["across_m@6.4"] == pytest.approx(1.0)
+    assert row["along_m@6.4"] == pytest.approx(2 * 65 / 128)
+    assert row["heading_deg@1"] == pytest.approx(10.0)
+    assert row["fde_m@6.4"] == pytest.approx(np.hypot(1, 2))
+    assert (row["miss@1"], row["miss@6.4"]) == (0.0, 1.0)
+    assert row["min_ade_1_m@3"] == row["ade_m@3"]
+    assert np.isnan(row["min_ade_6_m@3"]) and row["comfortable"] == 1.0
+
+
+def test_along_and_across_turn_with_the_road() -> None:
+    """On an arc an error along the road at each waypoint has nothing across."""
+    arc = baseline_paths(10.0, 0.3)["constant_turn_rate"]
+    direction = np.stack([np.cos(arc.headings_rad), np.sin(arc.headings_rad), 0 * arc.headings_rad])
+    row = figures(arc, Truth(arc.xyz_m + direction.T, arc.headings_rad, 10.0))
+    assert row["along_m@6.4"] == pytest.approx(1.0) and row["across_m@6.4"] < 1e-9
+    assert row["heading_deg@6.4"] < 1e-9
+    assert row["max_lateral_mps2"] == pytest.approx(3.0)  # v * yaw rate
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason=f"no {GOLDEN}")
+def test_candidates_as_in_the_reference() -> None:
+    """minADE_6 of a row is the reference's, to the last digits of float32."""
+    golden = np.load(GOLDEN)
+    for sample, true, wanted in zip(golden["pred"][:, 0], golden["gt"], golden["minade__min_ade"]):
+        path = ScoredPath(sample[0], np.zeros(64), np.zeros(65), np.zeros((64, 2)), sample)
+        row = figures(path, Truth(true, np.zeros(64), 0.0))
+        assert row["min_ade_6_m@6.4"] == pytest.approx(wanted, rel=1e-5)
+        assert row["min_ade_6_m@6.4"] == pytest.approx(float(min_ade(sample, true)), rel=1e-6)
+        ends = np.linalg.norm(sample[:, -1, :2] - true[-1, :2], axis=-1)
+        assert float(min_fde(sample, true)) == pytest.approx(ends.min(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stated", "last_mps", "turn_deg", "verdicts"),
+    [
+        (Decisions("stop for static constraints", "lane keeping and centring"), 0.0, 0, (1, 1)),
+        (Decisions("stop for static constraints", "turn"), 10.0, 0, (0, 0)),
+        (Decisions("set-speed tracking", "turn"), 10.0, 60, (1, 1)),
+        (Decisions("lead-obstacle following", "in-lane nudge"), 10.0, 0, (None, None)),
+    ],
+)
+def test_agreement(
+    stated: Decisions, last_mps: float, turn_deg: float, verdicts: tuple[int | None, ...]
+) -> None:
+    """Stated decisions against speeds from 10 m/s to `last_mps` and a turn."""
+    headings = np.linspace(0, np.deg2rad(turn_deg), 64)
+    speeds = np.linspace(10.0, last_mps, 65)
+    found = agreement.agreement(stated, speeds, straight().xyz_m, headings)
+    assert [None if np.isnan(v) else v for v in found] == list(verdicts)
+
+
+def test_intervals_are_seeded_and_hold_the_mean() -> None:
+    """A mean of noisy rows lies in its interval; the same seed gives the same one."""
+    rng = np.random.default_rng(5)
+    blank = dict.fromkeys(tables.COLUMNS, float("nan"))
+    rows = [
+        {**blank, "bag": "b", "t0_ns": k * 100_000_000, "planner": "p", "outcome": "planned",
+         "ade_m@2": float(rng.exponential())}
+        for k in range(600)
+    ]  # fmt: skip
+    entry = summary.summarise(rows, ["p"], 3)["p"]["ade_m"]["2"]
+    assert entry["low"] < entry["value"] < entry["high"]
+    assert entry["high"] - entry["low"] == pytest.approx(4 / np.sqrt(600), rel=0.35)
+    assert entry == summary.summarise(rows, ["p"], 3)["p"]["ade_m"]["2"]
+    assert entry != summary.summarise(rows, ["p"], 4)["p"]["ade_m"]["2"]
+    assert "30 stretches" in summary.resampling([("b", r["t0_ns"]) for r in rows], 0).description
+
+
+@needs_kitti
+def test_kitti06(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Constant velocity has the figures that others computed; every file is there and whole."""
+    found = evaluated(tmp_path, "--bags", str(KITTI), "--jobs", "1")
+    assert list(found) == sorted(["kinematic", *BASELINES])
+    line = found["constant_velocity"]
+    assert line["ade_m"]["2"]["value"] == pytest.approx(0.066, abs=0.01)
+    assert line["ade_m"]["6.4"]["value"] == pytest.approx(0.546, abs=0.03)
+    assert line["fde_m"]["6.4"]["value"] == pytest.approx(1.526, abs=0.05)
+    assert list(line["ade_m"]) == list(EVALUATION_HORIZONS)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["instants"] == 36 and "kinematic" in report["latency_ms"]
+    table = pq.read_table(tmp_path / "rows.parquet")
+    assert table.num_rows == 36 * 4 and tables.TIMING not in table.column_names
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") >= 5 and "data:image/jpeg" in page
+    assert "http" not in page  # self-contained
+    assert "report.html" in capsys.readouterr().out
+
+
+@needs_kitti
+def test_same_rows_in_processes_and_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two bags: one process killed after its first result and resumed, against two processes."""
+    bags = [str(shorter(KITTI, tmp_path / name, 2.5)) for name in ("one", "two")]
+    whole = evaluated(tmp_path / "two_jobs", "--bags", *bags, "--jobs", "2")
+    evaluate, calls = campaign.shards.evaluate, []
+
+    def killed(job: Any) -> tables.Shard:
+        calls.append(job)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(job)
+
+    monkeypatch.setattr(campaign.shards, "evaluate", killed)
+    resumed = tmp_path / "resumed"
+    assert cli.main(["evaluate", "--bags", *bags, "--out", str(resumed), "--jobs", "1"]) == 130
+    assert len(list((resumed / "shards").glob("*.parquet"))) == 1
+    assert evaluated(resumed, "--bags", *bags, "--jobs", "1") == whole
+    assert len(calls) == 2 + 3  # of four jobs one was kept
+    same = [(tmp_path / name / "rows.parquet").read_bytes() for name in ("two_jobs", "resumed")]
+    assert same[0] == same[1]
+
+
+@needs_kitti
+def test_same_rows_on_ray(tmp_path: Path) -> None:
+    """Two Ray workers on this machine against one process, byte for byte."""
+    pytest.importorskip("ray", reason="needs Ray, which no other test needs: pip install ray")
+    bags = [str(shorter(KITTI, tmp_path / name, 2.5)) for name in ("one", "two")]
+    evaluated(tmp_path / "alone", "--bags", *bags, "--jobs", "1")
+    evaluated(tmp_path / "ray", "--bags", *bags, "--jobs", "2", "--ray", "local")
+    for name in ("rows.parquet", "summary.json"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+@needs_kitti
+def test_a_damaged_bag_is_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are evaluated all the same; exit code 1 says that not all is well."""
+    (tmp_path / "broken.mcap").write_bytes(b"no recording")
+    bags = [str(shorter(KITTI, tmp_path / "good", 2.5)), str(tmp_path / "broken.mcap")]
+    evaluated(tmp_path / "out", "--bags", *bags, "--jobs", "1", code=1)
+    assert "broken.mcap left out" in capsys.readouterr().err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert list(report["bags"]) == ["good"] and list(report["failed_bags"]) == ["broken.mcap"]
+    assert cli.main(["evaluate", "--bags", bags[1], "--out", str(tmp_path / "none")]) == 2
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyarrow or Ray: the extra that brings it."""
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    with pytest.raises(UserError, match=r"alpamayo_ros\[evaluate\]"):
+        tables.need_pyarrow()
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(UserError, match=r"alpamayo_ros\[ray\]"):
+        list(run_all(campaign.Evaluation(), [None], Machines(ray="local")))  # type: ignore[list-item]
