@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.safety.fallback import PathPoints
-from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, Plan, PlannerSample, Pose3
+from alpamayo_ros.types import (
+    N_WAYPOINTS,
+    NS_PER_S,
+    LateReasoning,
+    Plan,
+    PlannerSample,
+    Pose3,
+    ReasoningSource,
+    Stated,
+)
 
 WAYPOINT_STEP_NS = 100_000_000
 
@@ -174,15 +183,38 @@ def reasoning(make: Make, plan: Plan) -> Any:
 
 def reasoning_trace(make: Make, plan: Plan, frame: PathFrame) -> Any:
     """ReasoningTrace: the text, who wrote it, the decisions and their causes."""
+    stated = Stated(plan.reasoning, plan.decisions, plan.critical_components)
+    return _trace(make, plan.t0_ns, frame.frame_id, stated, plan.reasoning_source, 0.0)
+
+
+def late_reasoning(make: Make, late: LateReasoning) -> Any:
+    """std_msgs/String: the text alone."""
+    return make("std_msgs/msg/String", data=late.stated.reasoning)
+
+
+def late_trace(make: Make, late: LateReasoning, frame_id: str, delay_ms: float) -> Any:
+    """ReasoningTrace of a plan that went out `delay_ms` before."""
+    return _trace(make, late.t0_ns, frame_id, late.stated, ReasoningSource.MODEL, delay_ms)
+
+
+def _trace(
+    make: Make,
+    t0_ns: int,
+    frame_id: str,
+    stated: Stated,
+    source: ReasoningSource,
+    delay_ms: float,
+) -> Any:
     return make(
         "alpamayo_ros/msg/ReasoningTrace",
-        header=header(make, plan.t0_ns, frame.frame_id),
-        text=plan.reasoning,
-        source=plan.reasoning_source.value,
-        longitudinal_decision=plan.decisions.longitudinal,
-        lateral_decision=plan.decisions.lateral,
+        header=header(make, t0_ns, frame_id),
+        text=stated.reasoning,
+        source=source.value,
+        longitudinal_decision=stated.decisions.longitudinal,
+        lateral_decision=stated.decisions.lateral,
         critical_components=[
             make("alpamayo_ros/msg/CriticalComponent", category=part.category, text=part.text)
-            for part in plan.critical_components
+            for part in stated.critical_components
         ],
+        delay_ms=delay_ms,
     )

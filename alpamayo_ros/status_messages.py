@@ -52,6 +52,7 @@ def planned_status(
         data_age_ms=(context.now_ns - plan.t0_ns) / 1e6,
         extrapolated_ms=sample.extrapolated_ms,
         camera_skew_ms=skew_ms,
+        reasoning_follows=plan.reasoning_follows,
         stages=[
             make("alpamayo_ros/msg/StageTiming", stage=stage, duration_ms=float(duration))
             for stage, duration in stage_ms.items()
@@ -99,6 +100,7 @@ def _status_fields(make: Make, context: StatusContext, due_ns: int) -> dict[str,
         "data_age_ms": nan,
         "extrapolated_ms": 0.0,
         "camera_skew_ms": nan,
+        "reasoning_follows": False,
         "missing_cameras": list(context.missing_cameras),
         "navigation": context.navigation,
         "stages": [],

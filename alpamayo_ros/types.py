@@ -217,6 +217,16 @@ class Stated:
     critical_components: tuple[CriticalComponent, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LateReasoning:
+    """The reasoning to a plan that did not wait for it."""
+
+    t0_ns: int  # the plan's
+    stated: Stated
+    model: str  # the manifest's name
+    stage_ms: Mapping[str, float]
+
+
 def _no_timings() -> Mapping[str, float]:
     return MappingProxyType({})
 
@@ -244,6 +254,7 @@ class Plan:
     candidates_speed_t0_mps: NDArray[np.float64] | None = None  # (n,)
     candidates_stated: tuple[Stated, ...] = ()  # what each came with; empty: all as the plan
     is_scored: bool = False  # the choice among them is left to the safety stage
+    reasoning_follows: bool = False  # the model's own comes as LateReasoning
 
     def __post_init__(self) -> None:
         for name, shape in (

@@ -12,12 +12,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from alpamayo_ros.backends.base import PlannerBackend, timed_plan
+from alpamayo_ros.afterthought import Afterthought
+from alpamayo_ros.backends.base import PlannerBackend, timed_plan, with_reasoning
 from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.model_text import TextRefused
 from alpamayo_ros.questions import BUSY, AskResult, Question, check_question
 from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
-from alpamayo_ros.types import Plan, PlannerSample, Rejection, RejectionReason
+from alpamayo_ros.types import LateReasoning, Plan, PlannerSample, Rejection, RejectionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,16 @@ class Outcome:
     stage_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def run(backend: PlannerBackend, selection: Selection, judge: CameraJudge | None = None) -> Outcome:
+def run(
+    backend: PlannerBackend,
+    selection: Selection,
+    judge: CameraJudge | None = None,
+    whole: bool = True,
+) -> Outcome:
     """Decode and plan one selection; whatever goes wrong becomes a rejection.
 
     `judge` says which cameras show nothing, and what to do then; without it all that decode do.
+    `whole` waits for a reasoning that the plan did not wait for.
     """
     start = time.perf_counter()
     unreadable: UnreadableFrame | None = None
@@ -59,6 +66,8 @@ def run(backend: PlannerBackend, selection: Selection, judge: CameraJudge | None
         plan, stages = timed_plan(backend, sample)
         if plan.t0_ns != sample.t0_ns:
             raise ValueError(f"the plan is of t0 {plan.t0_ns}, the sample of {sample.t0_ns}")
+        if whole:
+            plan = with_reasoning(backend, plan)
     except Exception as error:  # a model may raise anything; the vehicle must hear of it
         return Outcome(selection, sample, None, _failed(selection, error), unreadable)
     return Outcome(selection, sample, plan, None, unreadable, {"decode": decode_ms, **stages})
@@ -81,9 +90,12 @@ def _to_stderr(text: str) -> None:
 class InferenceWorker:
     """A thread with one slot for a selection, and one for a question, which always comes second.
 
-    `on_done` is called on the thread: hand over to the executor there. What it raises goes to
-    `on_fault` as a text, and the thread goes on. The backend is closed when the thread ends, so
-    that its memory comes back even where a last plan outlasts `close`.
+    A reasoning that its plan did not wait for comes third, a step at a time while nothing else
+    waits: it is finished however many plans are made meanwhile, then that to the newest begins.
+
+    `on_done` and `on_reasoned` are called on the thread: hand over to the executor there. What they
+    raise goes to `on_fault` as a text, and the thread goes on. The backend is closed when the thread
+    ends, so that its memory comes back even where a last plan outlasts `close`.
     """
 
     def __init__(
@@ -92,9 +104,11 @@ class InferenceWorker:
         on_done: Callable[[Outcome], None],
         on_fault: Callable[[str], None] = _to_stderr,
         judge: CameraJudge | None = None,
+        on_reasoned: Callable[[LateReasoning], None] = lambda late: None,
     ) -> None:
         self._backend, self._judge = backend, judge
         self._on_done, self._on_fault = on_done, on_fault
+        self._late = Afterthought(backend, on_reasoned, on_fault)
         self._waiting: Selection | None = None
         self._question: Question | None = None
         self._newest: PlannerSample | None = None  # the last sample that was complete
@@ -167,6 +181,10 @@ class InferenceWorker:
         """Whether the thread, and with it the model, is still there."""
         return self._thread.is_alive()
 
+    @property
+    def _has_work(self) -> bool:
+        return self._waiting is not None or self._question is not None or self._late.pending
+
     def _loop(self) -> None:
         try:
             self._serve()
@@ -176,8 +194,10 @@ class InferenceWorker:
     def _serve(self) -> None:
         while True:
             with self._wake:
-                while self._waiting is None and self._question is None and not self._closed:
+                self._late.keep(self._epoch)
+                while not (self._has_work or self._closed):
                     self._wake.wait()
+                    self._late.keep(self._epoch)
                 selection, self._waiting = self._waiting, None
                 question, newest = self._question, self._newest
                 epoch, closed = self._epoch, self._closed
@@ -186,14 +206,19 @@ class InferenceWorker:
                 with self._wake:
                     self._question = None
             elif closed:
+                self._late.drop()
                 return
             elif question is not None and selection is None:
                 question.step(self._backend, newest)
+            elif selection is None and self._late.pending:
+                self._late.step()
             if selection is not None:
                 self._plan(selection, epoch)
 
     def _plan(self, selection: Selection, epoch: int) -> None:
-        outcome = run(self._backend, selection, self._judge)
+        outcome = run(self._backend, selection, self._judge, whole=False)
+        if outcome.plan is not None and outcome.plan.reasoning_follows:
+            self._late.expect(epoch)
         with self._wake:
             if outcome.sample is not None and epoch == self._epoch:
                 self._newest = outcome.sample

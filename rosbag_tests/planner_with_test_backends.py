@@ -16,7 +16,7 @@ from alpamayo_ros import action_space
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.backends.registry import BACKENDS
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import Answer, Plan, PlannerSample
+from alpamayo_ros.types import Answer, Decisions, LateReasoning, Plan, PlannerSample, Stated
 
 
 class _TestBackend(KinematicBackend):
@@ -42,7 +42,20 @@ class _TestBackend(KinematicBackend):
             action[:, 1] = float(bend)
             xyz, rot = action_space.integrate(action, plan.speed_t0_mps)
             plan = dataclasses.replace(plan, action=action, xyz_in_rig_t0=xyz, rot_in_rig_t0=rot)
-        return dataclasses.replace(plan, reasoning=f"navigation={sample.navigation}")
+        follows = "reason_steps" in self.manifest.options
+        self._t0_ns = plan.t0_ns
+        return dataclasses.replace(
+            plan, reasoning=f"navigation={sample.navigation}", reasoning_follows=follows
+        )
+
+    def reason(self) -> Generator[None, None, LateReasoning]:
+        """After `reason_steps` of 10 ms."""
+        t0_ns = self._t0_ns
+        for _ in range(int(self.manifest.options["reason_steps"])):
+            time.sleep(0.01)
+            yield
+        stated = Stated(f"of {t0_ns}", Decisions("follow lead", "none"))
+        return LateReasoning(t0_ns, stated, self.manifest.name, {})
 
     def ask(self, sample: PlannerSample, question: str) -> Generator[None, None, Answer]:
         """Repeats the question, after `ask_steps` of `ask_step_s` each."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import Answer, Plan, PlannerSample
+from alpamayo_ros.types import Answer, Decisions, LateReasoning, Plan, PlannerSample, Stated
 
 
 def digest(sample: PlannerSample) -> str:
@@ -84,6 +84,18 @@ class Scripted(KinematicBackend):
             if marker:
                 Path(str(marker)).write_text("dropped")
         return Answer(sample.t0_ns, f"{question} {digest(sample)}", self.manifest.name, {"a": 1.0})
+
+
+class Thoughtful(Scripted):
+    """Its reasoning comes after its plan, in two steps."""
+
+    def plan(self, sample: PlannerSample) -> Plan:
+        return dataclasses.replace(super().plan(sample), reasoning_follows=True)
+
+    def reason(self) -> Generator[None, None, LateReasoning]:
+        yield
+        stated = Stated("to keep distance", Decisions("follow lead", "none"))
+        return LateReasoning(5, stated, self.manifest.name, {"reasoning": 1.0})
 
 
 class NoBackendAtAll:

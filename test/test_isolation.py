@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from isolated_backends import Scripted
+from isolated_backends import Scripted, Thoughtful
 from simulate import good_drive, kinematic_manifest, one_sample, pipeline, play, selections
 
 from alpamayo_ros.backends.base import PlannerBackend
@@ -138,6 +138,29 @@ def test_a_plan_between_two_steps_of_an_answer(make: Make) -> None:
             next(work)
     here = Scripted(kinematic_manifest())
     assert end.value.value == _answer(here, SAMPLE)[1]
+
+
+def test_a_reasoning_beside_an_answer(make: Make) -> None:
+    """Both under way at once, and a plan between: each ends as its own."""
+    backend = make(Thoughtful)
+    assert backend.plan(SAMPLE).reasoning_follows
+    reasoning, answer = backend.reason(), backend.ask(SAMPLE, "what is it?")
+    next(reasoning)
+    next(answer)
+    backend.plan(SAMPLE)
+    late = _last(reasoning)
+    assert (late.t0_ns, late.stated.reasoning) == (5, "to keep distance")
+    assert late.stated.decisions.longitudinal == "follow lead"
+    assert _last(answer).text.startswith("what is it?")
+    with pytest.raises(ModelError, match="nothing more to say about its plans"):
+        next(make().reason())
+
+
+def _last(work: Any) -> Any:
+    with pytest.raises(StopIteration) as end:
+        while True:
+            next(work)
+    return end.value.value
 
 
 def test_an_answer_that_is_given_up(make: Make, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,16 @@ from simulate import frame, good_drive, kinematic_manifest, pipeline, play, sele
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.sampling import Selection
-from alpamayo_ros.types import ImageError, Plan, PlannerSample, RejectionReason
+from alpamayo_ros.types import (
+    Decisions,
+    ImageError,
+    LateReasoning,
+    Plan,
+    PlannerSample,
+    ReasoningSource,
+    RejectionReason,
+    Stated,
+)
 from alpamayo_ros.worker import InferenceWorker, Outcome, run
 
 REASON = RejectionReason
@@ -70,6 +79,30 @@ def stale(_: PlannerSample, plan: Plan) -> Plan:
 def nothing(_: PlannerSample, plan: Plan) -> Any:
     """No plan."""
     return None
+
+
+class Thoughtful(Scripted):
+    """Its plans do not wait for their reasoning, which takes three steps."""
+
+    def __init__(self, then: Callable[[PlannerSample, Plan], Any] = good) -> None:
+        super().__init__(then)
+        self.given_up = 0
+
+    def plan(self, sample: PlannerSample) -> Plan:
+        plan = replace(super().plan(sample), reasoning_follows=True)
+        self._t0_ns = plan.t0_ns
+        return plan
+
+    def reason(self) -> Generator[None, None, LateReasoning]:
+        t0_ns = self._t0_ns
+        try:
+            for _ in range(2):
+                yield
+        except GeneratorExit:
+            self.given_up += 1
+            raise
+        stated = Stated("to keep distance", Decisions("follow lead", "none"))
+        return LateReasoning(t0_ns, stated, "thoughtful", {})
 
 
 def test_a_plan_with_its_sample_and_timings() -> None:
@@ -230,3 +263,110 @@ def test_close_while_idle() -> None:
     """At once, and twice does no harm."""
     worker = InferenceWorker(Scripted(good), lambda outcome: None)
     assert worker.close() and worker.close()
+
+
+def test_a_reasoning_that_its_plan_does_not_wait_for() -> None:
+    """The plan is out before the first step; plans made meanwhile do not break it off; then that
+    to the newest plan begins."""
+    heard: list[Any] = []
+    thought = threading.Semaphore(0)
+    gate = threading.Event()
+    backend = Thoughtful()
+
+    def reasoned(late: LateReasoning) -> None:
+        heard.append(("reasoning", late.t0_ns))
+        thought.release()
+
+    def planned(outcome: Outcome) -> None:
+        assert outcome.plan is not None and outcome.plan.reasoning_follows
+        heard.append(("plan", outcome.plan.t0_ns))
+        if len(heard) == 1:  # two plans before the first step
+            assert gate.wait(WAIT_S)
+
+    worker = InferenceWorker(backend, planned, on_reasoned=reasoned)
+    try:
+        worker.submit(SELECTIONS[-2])
+        worker.submit(SELECTIONS[-1])
+        gate.set()
+        assert thought.acquire(timeout=WAIT_S)
+        worker.submit(SELECTIONS[-1])
+        assert thought.acquire(timeout=WAIT_S)
+    finally:
+        assert worker.close()
+    kinds = [kind for kind, _ in heard]
+    assert kinds[0] == "plan" and kinds.count("reasoning") >= 2
+    assert heard[-1] == ("reasoning", SELECTIONS[-1].t0_ns)
+    assert backend.given_up == 0
+
+
+def test_a_reasoning_of_another_time_is_given_up() -> None:
+    """After `clear` nothing is said to plans from before; the backend's generator is closed."""
+    begun, go_on = threading.Event(), threading.Event()
+    heard: list[LateReasoning] = []
+
+    class Slow(Thoughtful):
+        def reason(self) -> Generator[None, None, LateReasoning]:
+            begun.set()
+            assert go_on.wait(WAIT_S)
+            return (yield from super().reason())
+
+    backend = Slow()
+    worker = InferenceWorker(backend, lambda outcome: None, on_reasoned=heard.append)
+    try:
+        worker.submit(SELECTIONS[-1])
+        assert begun.wait(WAIT_S)
+        worker.clear()
+        go_on.set()
+    finally:
+        assert worker.close(WAIT_S)
+    assert not heard and backend.given_up == 1
+
+
+@pytest.mark.parametrize("what", ["raises", "gives nothing"])
+def test_a_reasoning_that_fails(what: str) -> None:
+    """It is told, and the next plan is made."""
+
+    class Failing(Thoughtful):
+        def reason(self) -> Generator[None, None, LateReasoning]:
+            yield
+            if what == "raises":
+                raise RuntimeError("no words")
+            return None  # type: ignore[return-value]
+
+    told = threading.Semaphore(0)
+    plans: list[Outcome] = []
+    texts: list[str] = []
+
+    def fault(text: str) -> None:
+        texts.append(text)
+        told.release()
+
+    def reasoned(late: LateReasoning) -> None:
+        assert late.t0_ns
+
+    worker = InferenceWorker(Failing(), plans.append, fault, on_reasoned=reasoned)
+    try:
+        for count in (1, 2):
+            worker.submit(SELECTIONS[-1])
+            assert told.acquire(timeout=WAIT_S)
+            assert len(plans) == count
+    finally:
+        assert worker.close()
+    assert "no words" in texts[0] if what == "raises" else "not handed over" in texts[0]
+
+
+def test_offline_plans_have_their_reasoning() -> None:
+    """Where nobody drives by it, it is waited for; one of another instant is refused."""
+    outcome = run(Thoughtful(), SELECTIONS[-1])
+    assert outcome.plan is not None and not outcome.plan.reasoning_follows
+    assert outcome.plan.reasoning == "to keep distance"
+    assert outcome.plan.reasoning_source == ReasoningSource.MODEL
+    assert outcome.plan.decisions.longitudinal == "follow lead"
+
+    class Confused(Thoughtful):
+        def reason(self) -> Generator[None, None, LateReasoning]:
+            late = yield from super().reason()
+            return replace(late, t0_ns=1)
+
+    refused = run(Confused(), SELECTIONS[-1]).rejection
+    assert refused is not None and "the reasoning is of t0 1" in refused.detail

@@ -5,11 +5,18 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.types import Answer, Plan, PlannerSample, Resize
+from alpamayo_ros.types import (
+    Answer,
+    LateReasoning,
+    Plan,
+    PlannerSample,
+    ReasoningSource,
+    Resize,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,11 @@ class PlannerBackend(abc.ABC):
         """
         raise ModelError(f"model {self.manifest.name} plans and does not answer questions")
 
+    def reason(self) -> Generator[None, None, LateReasoning]:
+        """The reasoning to the newest plan that has `reasoning_follows`, in steps between which
+        plans may be made. Raises ModelError where there is none."""
+        raise ModelError(f"model {self.manifest.name} has nothing more to say about its plans")
+
     def health(self) -> ModelHealth:
         """Whether it is there to plan. From any thread."""
         return ModelHealth()
@@ -70,6 +82,30 @@ class PlannerBackend(abc.ABC):
 
     def close(self) -> None:  # noqa: B027 (optional)
         """Give back memory and devices."""
+
+
+def with_reasoning(backend: PlannerBackend, plan: Plan) -> Plan:
+    """The newest plan with the reasoning that it did not wait for: where nobody drives by it."""
+    if not plan.reasoning_follows:
+        return plan
+    steps = backend.reason()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            late: LateReasoning = end.value
+            break
+    if late.t0_ns != plan.t0_ns:
+        raise ValueError(f"the reasoning is of t0 {late.t0_ns}, the plan of {plan.t0_ns}")
+    return replace(
+        plan,
+        reasoning=late.stated.reasoning,
+        reasoning_source=ReasoningSource.MODEL,
+        decisions=late.stated.decisions,
+        critical_components=late.stated.critical_components,
+        candidates_stated=(),
+        reasoning_follows=False,
+    )
 
 
 def timed_plan(backend: PlannerBackend, sample: PlannerSample) -> tuple[Plan, Mapping[str, float]]:

@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros import candidates, chain_of_causation
+from alpamayo_ros import candidates, chain_of_causation, decisions, geometry
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.standstill import standstill
 from alpamayo_ros.backends.vla_options import VlaOptions
 from alpamayo_ros.candidates import PreviousPlan
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.types import Answer, Plan, PlannerSample, ReasoningSource, Stated
+from alpamayo_ros.types import (
+    Answer,
+    LateReasoning,
+    Plan,
+    PlannerSample,
+    ReasoningSource,
+    Stated,
+    speeds_along,
+)
 from alpamayo_ros.vla.libraries import require_transformers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from alpamayo_ros.vla.expert_runtimes import ExpertRuntime
-    from alpamayo_ros.vla.fast.runtime import FastRuntime
+    from alpamayo_ros.vla.fast.runtime import FastRuntime, Fork
     from alpamayo_ros.vla.generation import Prompt
     from alpamayo_ros.vla.inference import Planned, PlanningOptions
     from alpamayo_ros.vla.load import Loaded
@@ -44,6 +52,14 @@ def bicubic(rgb: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8
     return picture
 
 
+def _described(
+    action: NDArray[np.float64], rot_in_rig_t0: NDArray[np.float64], speed_t0_mps: float
+) -> Stated:
+    """What a trajectory does, in words: actions (64, 2), rotations (64, 3, 3)."""
+    speeds, headings = speeds_along(action, speed_t0_mps), geometry.yaw_of(rot_in_rig_t0)
+    return Stated(decisions.describe(speeds, headings), decisions.decisions_of(speeds, headings))
+
+
 class VlaBackend(PlannerBackend):
     """The model in PyTorch; its expert optionally on another runtime."""
 
@@ -58,6 +74,7 @@ class VlaBackend(PlannerBackend):
         self._expert: ExpertRuntime | None = None
         self._fast: FastRuntime | None = None
         self._previous: PreviousPlan | None = None
+        self._unsaid: tuple[int, Fork] | None = None  # t0 of the newest plan, its reasoning to come
 
     # ---- loading -----------------------------------------------------------------------------
 
@@ -103,15 +120,19 @@ class VlaBackend(PlannerBackend):
 
     def warm_up(self, cameras: Sequence[str]) -> None:
         """One plan of a grey standstill: allocations and kernels of the first are paid for here."""
+        from alpamayo_ros.vla import generation
+
         self.plan(standstill(cameras))
         self._previous = None
+        if self._unsaid is not None:
+            generation.finish(self.reason())
         if self._fast is not None:
             self._fast.frames.clear()
 
     def close(self) -> None:
         """Give back the model's memory."""
         on_gpu = self._loaded is not None and self._loaded.model.device.type == "cuda"
-        self._loaded = self._expert = self._fast = self._previous = None
+        self._loaded = self._expert = self._fast = self._previous = self._unsaid = None
         if on_gpu:
             import torch
 
@@ -134,8 +155,10 @@ class VlaBackend(PlannerBackend):
         seed = self._seed(sample)
         if fast is not None:
             planned = fast.plan(
-                prompt, *history, options, seed, window=sample, reasoning=self.options.reasoning
-            )
+                prompt, *history, options, seed, window=sample,
+                reasoning=self.options.reasoning, force_start=self.options.force_start,
+            )  # fmt: skip
+            self._unsaid = (sample.t0_ns, fast.fork) if fast.fork else None
         else:
             planned = inference.plan(
                 model, prompt, *history, options, seed=seed, expert=self._expert
@@ -173,25 +196,32 @@ class VlaBackend(PlannerBackend):
             bad = int((~np.isfinite(xyz)).reshape(len(xyz), -1).any(axis=1).sum())
             raise ModelError(f"{bad} of {len(xyz)} trajectories of the model are not finite")
         chosen = self._choose(sample, xyz)
-        stated = tuple(self._stated(row) for row in planned.sequences[:, planned.prompt_length :])
+        speeds_t0 = planned.speed_t0_mps.double().cpu().numpy()
+        if self.options.reasoning == "before":
+            new = planned.sequences[:, planned.prompt_length :]
+            stated, source = tuple(map(self._stated, new)), ReasoningSource.MODEL
+        else:
+            stated = tuple(map(_described, action, rot, speeds_t0))
+            source = ReasoningSource.TRAJECTORY
         return Plan(
             t0_ns=sample.t0_ns,
             xyz_in_rig_t0=xyz[chosen],
             rot_in_rig_t0=rot[chosen],
             action=action[chosen],
-            speed_t0_mps=float(planned.speed_t0_mps[chosen]),
+            speed_t0_mps=float(speeds_t0[chosen]),
             candidates_xyz_in_rig_t0=xyz,
             candidates_rot_in_rig_t0=rot,
             reasoning=stated[chosen].reasoning,
-            reasoning_source=ReasoningSource.MODEL,
+            reasoning_source=source,
             decisions=stated[chosen].decisions,
             critical_components=stated[chosen].critical_components,
             model=self.manifest.name,
             stage_ms={"prepare": prepared_ms, **planned.stage_ms},
             candidates_action=action,
-            candidates_speed_t0_mps=planned.speed_t0_mps.double().cpu().numpy(),
+            candidates_speed_t0_mps=speeds_t0,
             candidates_stated=stated,
             is_scored=self.options.choice == "scored",
+            reasoning_follows=self._unsaid is not None,
         )
 
     def _stated(self, row: Tensor) -> Stated:
@@ -215,6 +245,25 @@ class VlaBackend(PlannerBackend):
 
         text, ended = generated_text(self._model.tokenizer.decode(token_ids), "cot")
         return text if ended else text + CUT_OFF
+
+    def reason(self) -> Generator[None, None, LateReasoning]:
+        """A token a step, to the newest plan, where `reasoning` is `after`."""
+        from alpamayo_ros.vla.inference import StageClock
+
+        if self._unsaid is None or self._fast is None:
+            raise ModelError(f"model {self.manifest.name} has no plan whose reasoning is to come")
+        (t0_ns, fork), self._unsaid = self._unsaid, None
+        clock = StageClock(self._model.model.device)
+        steps = self._fast.reason_steps(fork)
+        while True:
+            try:
+                with clock.stage("reasoning"):
+                    next(steps)
+            except StopIteration as end:
+                row = end.value[0, fork.shared.length :]
+                break
+            yield
+        return LateReasoning(t0_ns, self._stated(row), self.manifest.name, clock.stage_ms)
 
     # ---- questions ---------------------------------------------------------------------------
 

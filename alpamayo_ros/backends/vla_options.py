@@ -13,7 +13,7 @@ from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
 
 RUNTIMES = ("eager", "fast")
-REASONING = ("before", "off")
+REASONING = ("before", "after", "off")
 EXPERT_RUNTIMES = ("torch", "tensorrt", "onnxruntime")
 PATHS = ("checkpoint", "tokenizer", "backbone", "expert_model", "chain_of_causation")
 
@@ -40,7 +40,9 @@ class VlaOptions:
     max_answer_tokens: int = 128
     seed: int = 0
     runtime: str = "eager"
-    reasoning: str = "before"  # "off" is fast's: the trajectory without reasoning
+    # "after" and "off" are fast's: the trajectory without reasoning, which follows it or does not
+    reasoning: str = "before"
+    force_start: bool = False  # fast's: max_new_tokens of reasoning, then the trajectory
     expert_runtime: str = "torch"
     expert_model: Path | None = None  # ONNX file or engine, for the other runtimes
     chain_of_causation: Path | None = None  # None: the shipped table
@@ -79,9 +81,11 @@ class VlaOptions:
             ("top_k", "1 or more", self.top_k is None or self.top_k >= 1),
             ("choice", " or ".join(POLICIES), self.choice in POLICIES),
             ("runtime", " or ".join(RUNTIMES), self.runtime in RUNTIMES),
-            ("reasoning", " or ".join(REASONING), self.reasoning in REASONING),
+            ("reasoning", ", ".join(REASONING), self.reasoning in REASONING),
             ("reasoning", "before, or runtime fast",
              self.reasoning == "before" or self.runtime == "fast"),
+            ("force_start", "false, or runtime fast",
+             not self.force_start or self.runtime == "fast"),
             ("expert_runtime", "torch with runtime fast, which has its own",
              self.expert_runtime == "torch" or self.runtime == "eager"),
             ("expert_runtime", " or ".join(EXPERT_RUNTIMES),
@@ -109,6 +113,10 @@ def _converted(name: str, value: Any, kind: str, manifest: Manifest) -> Any:
             isinstance(k, str) and isinstance(v, str) for k, v in value.items()
         ):
             raise ModelError(f"{where} a mapping of file names to sha256")
+        return value
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ModelError(f"{where} true or false")
         return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     number = number and abs(value) <= sys.float_info.max

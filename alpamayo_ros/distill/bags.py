@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
-from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.backends.base import PlannerBackend, with_reasoning
 from alpamayo_ros.bags.context import read_context
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import Ticks
@@ -54,7 +54,7 @@ def label_bag(
             except UnreadableFrame as unreadable:
                 ticks.discard(unreadable)
                 continue
-            plan = teacher.plan(sample)
+            plan = with_reasoning(teacher, teacher.plan(sample))
             truth = driven_action(context.scorer, sample.t0_ns)
             extras = teacher.soft_labels() if isinstance(teacher, SoftTeacher) else None
             shard.add(sample, plan, agreement(plan), truth, extras)

@@ -15,7 +15,7 @@ from alpamayo_ros.isolation.codec import pack
 from alpamayo_ros.isolation.frames import PLAN_SLOT, QUESTION_SLOT, SharedFrames
 from alpamayo_ros.isolation.keeper import Keeper
 from alpamayo_ros.isolation.process import ModelProcess
-from alpamayo_ros.types import IMAGE_HEIGHT, IMAGE_WIDTH, Answer, Plan, PlannerSample
+from alpamayo_ros.types import IMAGE_HEIGHT, IMAGE_WIDTH, Answer, LateReasoning, Plan, PlannerSample
 
 PLAN_PARAMETER = "plan_timeout_s"
 MODES = ("auto", "process", "thread")
@@ -98,21 +98,31 @@ class IsolatedBackend(PlannerBackend):
         process = self._running.current()
         told, arrays = requests.pack_sample(sample, self._memory, QUESTION_SLOT)
         self._call(process, {"op": requests.ASK, "question": question, "sample": told}, arrays)
+        return requests.answer_of((yield from self._steps(process, requests.ASK)))
+
+    def reason(self) -> Generator[None, None, LateReasoning]:
+        """As `ask`, with nothing to ask."""
+        process = self._running.current()
+        self._call(process, {"op": requests.REASON})
+        return requests.reasoning_of((yield from self._steps(process, requests.REASON)))
+
+    def _steps(self, process: ModelProcess, what: str) -> Generator[None, None, Any]:
+        """Step there until the reply that holds `what`."""
         try:
             while True:
-                reply = self._call(process, {"op": requests.STEP})
-                if "answer" in reply.header:
-                    return requests.answer_of(reply)
+                reply = self._call(process, {"op": requests.STEP, "of": what})
+                if what in reply.header:
+                    return reply
                 yield
         except GeneratorExit:
-            self._drop(process)
+            self._drop(process, what)
             raise
 
-    def _drop(self, process: ModelProcess) -> None:
+    def _drop(self, process: ModelProcess, what: str) -> None:
         try:
-            self._call(process, {"op": requests.DROP})
+            self._call(process, {"op": requests.DROP, "of": what})
         except ModelError:
-            pass  # with the process the answer is gone too
+            pass  # with the process the work is gone too
 
     def _call(
         self, process: ModelProcess, header: dict[str, Any], arrays: Sequence[Any] = ()

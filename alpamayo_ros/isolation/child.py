@@ -24,7 +24,7 @@ from alpamayo_ros.isolation.channel import Channel, ChannelClosed, Message
 from alpamayo_ros.isolation.codec import unpack
 from alpamayo_ros.isolation.frames import SharedFrames
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.types import Answer, Plan
+from alpamayo_ros.types import Answer, LateReasoning, Plan
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # prctl(2)
 OOM_SCORE = "500"  # the kernel's out-of-memory killer is to take the model before the node
@@ -36,7 +36,8 @@ class Server:
     def __init__(self, channel: Channel, frames: SharedFrames) -> None:
         self._channel, self._frames = channel, frames
         self._backend: PlannerBackend | None = None
-        self._answer: Generator[None, None, Answer] | None = None
+        # Under way, by the request that began them: an answer, a reasoning.
+        self._work: dict[str, Generator[None, None, Answer | LateReasoning]] = {}
 
     def serve(self) -> None:
         """Until the node asks to close, or is gone."""
@@ -45,6 +46,7 @@ class Server:
             requests.WARM_UP: self._warm_up,
             requests.PLAN: self._plan,
             requests.ASK: self._ask,
+            requests.REASON: self._reason,
             requests.STEP: self._step,
             requests.DROP: self._drop,
             requests.CLOSE: self._close,
@@ -85,27 +87,38 @@ class Server:
         return requests.pack_result("plan", plan)
 
     def _ask(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
-        self._drop(message)
         sample = requests.unpack_sample(message.header["sample"], message.arrays, self._frames)
-        self._answer = self._loaded.ask(sample, message.header["question"])
+        self._begin(requests.ASK, self._loaded.ask(sample, message.header["question"]))
         return {}, []
+
+    def _reason(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        self._begin(requests.REASON, self._loaded.reason())
+        return {}, []
+
+    def _begin(self, what: str, work: Generator[None, None, Answer | LateReasoning]) -> None:
+        self._end(what)
+        self._work[what] = work
 
     def _step(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
-        assert self._answer is not None
+        what = message.header["of"]
         try:
-            next(self._answer)
+            next(self._work[what])
             return {}, []
         except StopIteration as stop:
-            if not isinstance(stop.value, Answer):
+            wanted = Answer if what == requests.ASK else LateReasoning
+            if not isinstance(stop.value, wanted):
                 name = type(stop.value).__name__
-                raise TypeError(f"the model gave {name}, no answer") from None
-            return requests.pack_result("answer", stop.value)
+                raise TypeError(f"the model gave {name}, no {wanted.__name__.lower()}") from None
+            return requests.pack_result(what, stop.value)
 
     def _drop(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.close()
+        self._end(message.header["of"])
         return {}, []
+
+    def _end(self, what: str) -> None:
+        work = self._work.pop(what, None)
+        if work is not None:
+            work.close()
 
     def _close(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
         backend, self._backend = self._backend, None

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from alpamayo_ros.isolation.channel import Message
 from alpamayo_ros.isolation.codec import ArrayReader, pack, unpack
 from alpamayo_ros.isolation.frames import SharedFrames
-from alpamayo_ros.types import Answer, Plan, PlannerSample
+from alpamayo_ros.types import Answer, LateReasoning, Plan, PlannerSample
 
-LOAD, WARM_UP, PLAN, ASK, STEP, DROP, CLOSE = (
-    "load", "warm_up", "plan", "ask", "step", "drop", "close",
+LOAD, WARM_UP, PLAN, ASK, REASON, STEP, DROP, CLOSE = (
+    "load", "warm_up", "plan", "ask", "reason", "step", "drop", "close",
 )  # fmt: skip
 
 
@@ -37,8 +37,10 @@ def unpack_sample(told: Mapping[str, Any], arrays: ArrayReader, frames: SharedFr
     return unpack(PlannerSample, told["fields"], arrays, images=images)
 
 
-def pack_result(name: str, value: Plan | Answer) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-    """A plan or an answer as {name: …} and its arrays."""
+def pack_result(
+    name: str, value: Plan | Answer | LateReasoning
+) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """A plan, an answer or a reasoning as {name: …} and its arrays."""
     arrays: list[NDArray[Any]] = []
     return {name: pack(value, arrays)}, arrays
 
@@ -50,4 +52,9 @@ def plan_of(message: Message) -> Plan:
 
 def answer_of(message: Message) -> Answer:
     """The answer of a reply."""
-    return unpack(Answer, message.header["answer"], message.arrays)
+    return unpack(Answer, message.header[ASK], message.arrays)
+
+
+def reasoning_of(message: Message) -> LateReasoning:
+    """The reasoning of a reply."""
+    return unpack(LateReasoning, message.header[REASON], message.arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from typing import Any
 
 from nav_msgs.msg import Path
@@ -23,8 +24,10 @@ from alpamayo_ros.ros.convert import make
 from alpamayo_ros.ros.markers import PlanMarkers
 from alpamayo_ros.safety.stage import FallbackPlan
 from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status
-from alpamayo_ros.types import NS_PER_MS, Plan, PlannerSample, Rejection
+from alpamayo_ros.types import NS_PER_MS, LateReasoning, Plan, PlannerSample, Rejection
 from alpamayo_ros.worker import Outcome
+
+_UNSAID = 16  # plans that may wait for their reasoning
 
 
 class PlannerOutputs:
@@ -49,6 +52,8 @@ class PlannerOutputs:
         self._drawn = PlanMarkers()
         self.sent_steady_s = float("-inf")  # when the last trajectory went out
         self.sequence = 0  # of trajectories, whoever made them
+        # By t0, of published plans whose reasoning is to come: frame_id, and when they went out.
+        self._unsaid: OrderedDict[int, tuple[str, float]] = OrderedDict()
 
     def publish_plan(
         self,
@@ -100,10 +105,24 @@ class PlannerOutputs:
         self.sent_steady_s = time.monotonic()
         self._trajectory.publish(messages.trajectory(make, plan, frame, self.sequence, reason))
         self._candidates.publish(messages.candidates(make, plan, frame))
-        self._reasoning.publish(messages.reasoning(make, plan))
-        self._trace.publish(messages.reasoning_trace(make, plan, frame))
+        if plan.reasoning_follows:
+            self._unsaid[plan.t0_ns] = frame.frame_id, self.sent_steady_s
+            if len(self._unsaid) > _UNSAID:
+                self._unsaid.popitem(last=False)
+        else:
+            self._reasoning.publish(messages.reasoning(make, plan))
+            self._trace.publish(messages.reasoning_trace(make, plan, frame))
         if self._markers.get_subscription_count():
             self._markers.publish(self._drawn.of_plan(plan, frame))
+
+    def publish_reasoning(self, late: LateReasoning) -> None:
+        """Of a plan that is out; what was said of one that was refused is not."""
+        published = self._unsaid.pop(late.t0_ns, None)
+        if published is not None:
+            frame_id, sent_steady_s = published
+            delay_ms = (time.monotonic() - sent_steady_s) * 1e3
+            self._reasoning.publish(messages.late_reasoning(make, late))
+            self._trace.publish(messages.late_trace(make, late, frame_id, delay_ms))
 
     def publish_rejection(
         self,

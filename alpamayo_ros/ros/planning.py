@@ -28,7 +28,7 @@ from alpamayo_ros.safety.availability import Availability, availability
 from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.status_messages import StatusContext
-from alpamayo_ros.types import Rejection, RejectionReason
+from alpamayo_ros.types import LateReasoning, Rejection, RejectionReason
 from alpamayo_ros.worker import InferenceWorker, Outcome
 
 
@@ -47,7 +47,7 @@ class Planning:
         self._inputs: PlannerInputs | None = None
         self._worker: InferenceWorker | None = None
         self._safety: PlannerSafety | None = None
-        self._outcomes: deque[Outcome] = deque()
+        self._outcomes: deque[Outcome | LateReasoning] = deque()
         self._active = False
         self._last_plan_steady_s = float("-inf")
         self._valid_from_ns = 0  # steady; plans from samples before are of another time
@@ -76,7 +76,11 @@ class Planning:
             self.backend.resize,
         )
         self._worker = InferenceWorker(
-            self.backend, self._on_outcome, node.get_logger().error, CameraJudge(self._policy)
+            self.backend,
+            self._on_outcome,
+            node.get_logger().error,
+            CameraJudge(self._policy),
+            self._on_reasoned,
         )
         self._inputs.await_odometry_frame(settings.configure_odometry_wait_s)
         refuses = settings.camera_info == "refuse"
@@ -167,11 +171,18 @@ class Planning:
         self._outcomes.append(outcome)
         self._wake()
 
+    def _on_reasoned(self, late: LateReasoning) -> None:
+        self._outcomes.append(late)
+        self._wake()
+
     def publish_outcomes(self) -> None:
-        """What the model has done meanwhile: plans, judged, and failures."""
+        """What the model has done meanwhile: plans, judged, failures, and late reasonings."""
         while self._outcomes:
             outcome = self._outcomes.popleft()
-            if self._active and outcome.selection.ready_ns >= self._valid_from_ns:
+            if isinstance(outcome, LateReasoning):
+                if self._active and self._outputs is not None:
+                    self._outputs.publish_reasoning(outcome)
+            elif self._active and outcome.selection.ready_ns >= self._valid_from_ns:
                 self._publish(outcome)
 
     def _publish(self, outcome: Outcome) -> None:

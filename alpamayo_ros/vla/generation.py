@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.positions import mrope_positions
 from alpamayo_ros.vla.token_sampling import TokenSampling, draw, mask_tokens
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,7 @@ def answer_steps(
     return Generated(sequences, prefix, prompt.input_ids.shape[1])
 
 
-def finish(steps: Generator[None, None, Generated]) -> Generated:
+def finish(steps: Generator[None, None, Made]) -> Made:
     """Take all steps at once."""
     while True:
         try:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from vla import small_model as small
 
+from alpamayo_ros.backends.base import with_reasoning
 from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.backends.vla import VlaBackend
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import FRAME_STEP_NS
+from alpamayo_ros.types import FRAME_STEP_NS, ReasoningSource
+from alpamayo_ros.vla import generation
 from alpamayo_ros.vla.initialise import write_checkpoint
 
 CAMERAS = ("front_wide",)
@@ -48,21 +50,60 @@ def test_plans_of_a_moving_window(manifest: Path) -> None:
         )
         assert set(ours.stage_ms) == set(theirs.stage_ms)
     assert fast._fast is not None
-    assert fast._fast.frames.hits == 3 + 3  # of the grey warm-up, and of the second tick
+    assert fast._fast.frames.hits == 3  # of the second tick
 
 
 def test_without_reasoning(manifest: Path) -> None:
+    """Said is what the trajectory does."""
     plan = backend(manifest, runtime="fast", reasoning="off").plan(small.sample(CAMERAS))
-    assert np.isfinite(plan.xyz_in_rig_t0).all()
-    assert not plan.reasoning.strip(" …")
+    assert plan.reasoning_source == ReasoningSource.TRAJECTORY and plan.reasoning
+    assert not plan.reasoning_follows
+
+
+def test_reasoning_after(manifest: Path) -> None:
+    """The plan of `off`, then the words of `before`, to the plan that was newest when they began;
+    where nobody drives by it, both at once."""
+    sample, next_sample = (
+        small.sample(CAMERAS, t0_ns=small.T0_NS + tick * FRAME_STEP_NS) for tick in range(2)
+    )
+    after, off, before = (
+        backend(manifest, runtime="fast", reasoning=name) for name in ("after", "off", "before")
+    )
+    after.warm_up(CAMERAS)
+    with pytest.raises(ModelError, match="no plan whose reasoning is to come"):
+        next(after.reason())
+    plan, said = after.plan(sample), before.plan(sample)
+    assert plan.reasoning_follows
+    np.testing.assert_array_equal(plan.xyz_in_rig_t0, off.plan(sample).xyz_in_rig_t0)
+    steps = after.reason()
+    next(steps)
+    after.plan(next_sample)
+    late = generation.finish(steps)
+    assert (late.t0_ns, late.stated.reasoning) == (sample.t0_ns, said.reasoning)
+    assert set(late.stage_ms) == {"reasoning"}
+    whole = with_reasoning(after, after.plan(sample))
+    assert whole.reasoning == said.reasoning and not whole.reasoning_follows
+    assert whole.reasoning_source == ReasoningSource.MODEL
+
+
+def test_forced_start_is_an_option(manifest: Path) -> None:
+    """One token of reasoning at most, and a trajectory's start that eager need not have."""
+    forced = backend(manifest, runtime="fast", force_start=True, max_new_tokens=1)
+    free = backend(manifest, runtime="fast", max_new_tokens=1)
+    sample = small.sample(CAMERAS)
+    moved = np.abs(forced.plan(sample).xyz_in_rig_t0 - free.plan(sample).xyz_in_rig_t0).max()
+    assert moved > 1e-4  # metres: the waypoints see one token more
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"runtime": "quick"}, "runtime is 'quick', wanted eager or fast"),
-        ({"reasoning": "after", "runtime": "fast"}, "reasoning is 'after', wanted before or off"),
+        ({"reasoning": "late", "runtime": "fast"}, "is 'late', wanted before, after, off"),
         ({"reasoning": "off"}, "wanted before, or runtime fast"),
+        ({"reasoning": "after"}, "wanted before, or runtime fast"),
+        ({"force_start": True}, "wanted false, or runtime fast"),
+        ({"force_start": 1, "runtime": "fast"}, "wanted true or false"),
         ({"runtime": "fast", "expert_runtime": "tensorrt", "expert_model": "x.engine"},
          "torch with runtime fast"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from vla import small_model as small
 
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla import inference
+from alpamayo_ros.vla.fast import cache, language
 from alpamayo_ros.vla.fast.runtime import FastRuntime
 from alpamayo_ros.vla.generation import Prompt
 from alpamayo_ros.vla.inference import Planned, PlanningOptions
@@ -19,6 +21,22 @@ from alpamayo_ros.vla.token_sampling import TokenSampling
 GREEDY = TokenSampling(top_k=1)
 OPTIONS = PlanningOptions(tokens=GREEDY, max_new_tokens=6, flow_steps=4)
 ATOL_M = 2e-3  # golden.result's
+
+
+@pytest.fixture(autouse=True)
+def dirty_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory may hold NaN: what is read before it is written would reach a plan, in any test."""
+    made = cache.buffers
+
+    def dirty(*arguments: Any) -> list[cache.Pair]:
+        pairs = made(*arguments)
+        for keys, values in pairs:
+            keys.fill_(float("nan"))
+            values.fill_(float("nan"))
+        return pairs
+
+    monkeypatch.setattr(cache, "buffers", dirty)
+    monkeypatch.setattr(language, "buffers", dirty)
 
 
 def both(
@@ -100,9 +118,10 @@ def test_guidance(
     equal(*both("1.5", small.prompt("1.5", rows, list(images)), options))
 
 
+@pytest.mark.parametrize("reasoning", ["after", "off"])
 @pytest.mark.parametrize("version", ["r1", "1.5"])
 @pytest.mark.parametrize("n", [1, 3])
-def test_without_reasoning(version: str, n: int) -> None:
+def test_without_reasoning(version: str, n: int, reasoning: str) -> None:
     """What the reference plans where the first token already starts the trajectory."""
     model = small.model(version)
     prompt = small.prompt(version, [small.row(version, 2)], [2])
@@ -112,8 +131,34 @@ def test_without_reasoning(version: str, n: int) -> None:
     eager = inference.plan(
         model, prompt, *small.history(), options, seed=3, sequences=torch.cat((ids, empty), dim=1)
     )
-    fast = FastRuntime(model).plan(prompt, *small.history(), options, seed=3, reasoning="off")
+    fast = FastRuntime(model).plan(prompt, *small.history(), options, seed=3, reasoning=reasoning)
     equal(fast, eager)
+
+
+@pytest.mark.parametrize("images", [[2], [1, 3]])
+def test_reasoning_after(monkeypatch: pytest.MonkeyPatch, images: Sequence[int]) -> None:
+    """A token a step, with another plan between any two: the tokens that eager draws before."""
+    steered(monkeypatch, "1.5", traj_future_start=3.0)
+    model = small.model("1.5")
+    rows = [small.row("1.5", count, seed=count) for count in images]
+    prompt, history = small.prompt("1.5", rows, list(images)), small.history(len(images))
+    options = replace(OPTIONS, tokens=TokenSampling(2.0), max_new_tokens=9)
+    runtime = FastRuntime(model)
+    runtime.plan(prompt, *history, options, seed=4, reasoning="after")
+    assert runtime.fork is not None
+    steps, count = runtime.reason_steps(runtime.fork), 1
+    while True:
+        try:
+            next(steps)
+            count += 1
+        except StopIteration as end:
+            sequences = end.value
+            break
+        other = small.prompt("1.5", [small.row("1.5", 1, seed=count)], [1])
+        runtime.plan(other, *small.history(), options, seed=count, reasoning="after")
+    eager = inference.plan(model, prompt, *history, options, seed=4)
+    assert torch.equal(sequences, eager.sequences)
+    assert 2 < count <= 9
 
 
 def test_a_forced_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,29 +204,7 @@ def test_refusals() -> None:
     prompt = small.prompt("1.5", [small.row("1.5", 2)], [3])
     with pytest.raises(ModelError, match="12 image tokens.*18"):
         runtime.plan(prompt, *small.history(), OPTIONS)
-    with pytest.raises(ModelError, match="reasoning is 'later'"):
+    with pytest.raises(ModelError, match="reasoning is 'later', wanted before, after, off"):
         runtime.plan(prompt, *small.history(), OPTIONS, reasoning="later")
     with pytest.raises(ModelError, match="no navigation text"):
         runtime.plan(prompt, *small.history(), replace(OPTIONS, guidance_weight=1.5))
-
-
-def test_places_never_written_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory may hold NaN: what a dropped sample leaves unwritten must not reach its plan."""
-    from alpamayo_ros.vla.fast import cache
-
-    made = cache.buffers
-
-    def dirty(*arguments: object) -> list[cache.Pair]:
-        pairs = made(*arguments)  # type: ignore[arg-type]
-        for keys, values in pairs:
-            keys.fill_(float("nan"))
-            values.fill_(float("nan"))
-        return pairs
-
-    monkeypatch.setattr(cache, "buffers", dirty)
-    monkeypatch.setattr("alpamayo_ros.vla.fast.language.buffers", dirty)
-    steered(monkeypatch, "1.5", traj_future_start=6.0)
-    for images, n in (([1], 1), ([1], 4), ([1, 3], 2)):
-        rows = [small.row("1.5", count, seed=count) for count in images]
-        options = replace(OPTIONS, n_samples=n, tokens=TokenSampling(2.0), max_new_tokens=24)
-        equal(*both("1.5", small.prompt("1.5", rows, images), options, seed=5))

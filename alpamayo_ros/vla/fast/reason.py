@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast.cache import Own
 from alpamayo_ros.vla.fast.decode import FastHead, lots, pick
 from alpamayo_ros.vla.fast.language import FastLanguage
-from alpamayo_ros.vla.generation import Prompt
+from alpamayo_ros.vla.generation import Prompt, finish
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.token_sampling import TokenSampling
 
@@ -56,18 +57,30 @@ class FastReasoner:
 
         `force_start` begins the trajectory of a sample whose reasoning reaches `max_new_tokens`.
         """
+        return finish(self.steps(prompt, own, sampling, max_new_tokens, generator, force_start))
+
+    def steps(
+        self,
+        prompt: Prompt,
+        own: Own,
+        sampling: TokenSampling,
+        max_new_tokens: int,
+        generator: torch.Generator | None = None,
+        force_start: bool = False,
+    ) -> Generator[None, None, Reasoned]:
+        """`reason`, handing back after every token. Each step runs under `inference_precision`."""
         if max_new_tokens < 1:
             raise ModelError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
         greedy = sampling.greedy
         # What is dropped can only be taken up again where the lots can be drawn again.
         dropping = len(prompt.input_ids) == 1 and (greedy or generator is not None)
         state = None if greedy or generator is None else generator.get_state()
-        new = self._run(own, sampling, max_new_tokens, generator, dropping)
+        new = yield from self._run(own, sampling, max_new_tokens, generator, dropping)
         if new is None:
             if state is not None and generator is not None:
                 generator.set_state(state)
             own.length = 0
-            new = self._run(own, sampling, max_new_tokens, generator, False)
+            new = yield from self._run(own, sampling, max_new_tokens, generator, False)
         assert new is not None
         if force_start:
             new = self._forced(own, new)
@@ -97,7 +110,7 @@ class FastReasoner:
         max_new_tokens: int,
         generator: torch.Generator | None,
         dropping: bool,
-    ) -> Tensor | None:
+    ) -> Generator[None, None, Tensor | None]:
         """New tokens (N, new); None where a sample ended its turn and another had been dropped.
 
         The reference carries a started sample on, and where another never starts it is that one's
@@ -141,6 +154,7 @@ class FastReasoner:
                 hidden = hidden[~started if rows is None else ~started[rows]]
                 rows = waiting
             logits = self.head(hidden)
+            yield
 
     def _forced(self, own: Own, new: Tensor) -> Tensor:
         """Behind a reasoning without it, the trajectory's start; each where its own ended."""

@@ -5,8 +5,8 @@ The same weights, seed and options give the same tokens and, within fp32's round
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,8 +28,18 @@ from alpamayo_ros.vla.inference import Planned, PlanningOptions, StageClock
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.vision_input import VisionInput
 
-REASONING = ("before", "off")
+REASONING = ("before", "after", "off")
 FRAME_CAPACITY = 4 * 7 * N_FRAMES  # four windows of every camera
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A prompt as it was read for a trajectory without reasoning: the reasoning goes on from it."""
+
+    prompt: Prompt
+    shared: Shared
+    options: PlanningOptions
+    seed: int | None
 
 
 class FastRuntime:
@@ -42,6 +52,7 @@ class FastRuntime:
         self.language = FastLanguage(model)
         self.reasoner = FastReasoner(model, self.language)
         self.expert = FastExpert(model)
+        self.fork: Fork | None = None  # of the newest plan with its reasoning still to come
 
     def see(
         self, images: NDArray[np.uint8], stamps_ns: NDArray[np.int64], cameras: Sequence[int]
@@ -81,15 +92,16 @@ class FastRuntime:
         """As `inference.plan`; a `window`'s frames stand in for the prompt's pictures.
 
         `reasoning` "off" starts the trajectory straight behind the prompt: what the reference gives
-        where the reasoning is empty. `force_start`: a reasoning that reaches the limit is followed
+        where the reasoning is empty. "after" does too and leaves a `fork`. `force_start`: a reasoning that reaches the limit is followed
         by the trajectory's start, where the reference plans without one. Raises ModelError.
         """
         model = self.model
         inference.check_options(model, prompt, options)
         if reasoning not in REASONING:
-            raise ModelError(f"reasoning is {reasoning!r}, wanted {' or '.join(REASONING)}")
+            raise ModelError(f"reasoning is {reasoning!r}, wanted {', '.join(REASONING)}")
         clock = StageClock(model.device)
-        if reasoning == "off" and sequences is None:
+        self.fork = None
+        if reasoning != "before" and sequences is None:
             sequences = self._without_reasoning(prompt, options.n_samples)
         with inference.inference_precision(model):
             with clock.stage("vision"):
@@ -101,6 +113,8 @@ class FastRuntime:
                     )
             with clock.stage("prefill"):
                 own = self.prefill(prompt, features, options, sequences)
+            if reasoning == "after":
+                self.fork = Fork(prompt, own.shared, options, seed)
             with clock.stage("reasoning"):
                 if sequences is None:
                     reasoned = self.reasoner.reason(
@@ -130,6 +144,32 @@ class FastRuntime:
             inference.padded_sequences(model, reasoned.sequences), prompt.input_ids.shape[1],
             clock.stage_ms,
         )  # fmt: skip
+
+    def reason_steps(self, fork: Fork) -> Generator[None, None, Tensor]:
+        """The reasoning of one sample a row, a token a step: sequences (B, L + new).
+
+        The tokens are those that "before" would have drawn for a single sample with the same seed.
+        The precision is entered anew in every step: a plan may be made between two.
+        """
+        options = fork.options
+        rows = len(fork.prompt.input_ids)
+        own = Own(fork.shared, rows, options.max_new_tokens + 1, in_place=False)
+        with inference.inference_precision(self.model):
+            self.language.table.reserve(
+                fork.shared.length + int(fork.shared.rope_delta.max()) + own.room + 1
+            )
+        steps = self.reasoner.steps(
+            fork.prompt, own, options.tokens, options.max_new_tokens,
+            inference.seeded(fork.seed, self.model.device),
+        )  # fmt: skip
+        while True:
+            try:
+                with inference.inference_precision(self.model):
+                    next(steps)
+            except StopIteration as end:
+                reasoned: Reasoned = end.value
+                return inference.padded_sequences(self.model, reasoned.sequences)
+            yield
 
     def prefill(
         self,

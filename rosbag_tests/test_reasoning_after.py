@@ -1,0 +1,38 @@
+"""A reasoning that comes after its plan, through a real planner process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from alpamayo_ros.msg import ReasoningTrace
+from drive import Drive, nanoseconds
+from harness import START_S, Bench
+from std_msgs.msg import String
+
+SCRIPT = "planner_with_test_backends.py"
+
+
+def test_reasoning_follows_with_its_own_t0(bench: Bench, manifest: Callable[..., str]) -> None:
+    """It takes longer than a tick: plans go out all the while without it, each status says so, and
+    every text names the plan that it belongs to, published that much later."""
+    bench.start_planner(SCRIPT, autostart=True, model=manifest(reason_steps=15))
+    heard: dict[str, list[Any]] = {"reasoning": [], "reasoning_trace": []}
+    for topic, kind in (("reasoning", String), ("reasoning_trace", ReasoningTrace)):
+        bench.node.create_subscription(kind, f"{bench.planner}/{topic}", heard[topic].append, 50)
+    drive = Drive(bench.node)
+    bench.wait(lambda: drive.connected, START_S, "subscriptions")
+    drive.start()
+    traces = heard["reasoning_trace"]
+    bench.wait(lambda: len(traces) >= 4 and len(heard["reasoning"]) >= 4, 30.0, "reasonings")
+    planned = [status for status in bench.statuses if status.outcome == status.PLANNED]
+    assert all(status.reasoning_follows for status in planned)
+    t0s = [nanoseconds(trace.header.stamp) for trace in traces]
+    assert t0s == sorted(set(t0s))
+    assert set(t0s) <= {nanoseconds(path.header.stamp) for path in bench.paths}
+    assert len(bench.paths) > len(traces)  # each was overtaken by a plan
+    for trace, t0_ns in zip(traces, t0s):
+        assert (trace.text, trace.source) == (f"of {t0_ns}", "model")
+        assert trace.longitudinal_decision == "follow lead"
+        assert trace.delay_ms >= 15 * 10  # its steps sleep that long
+        assert trace.header.frame_id == bench.paths[-1].header.frame_id
