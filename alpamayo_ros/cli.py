@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": "recordings of other kinds to bags; one instant to a model's arrays",
     "world": "render or drive a generated world",
     "vla": "Alpamayo R1 and 1.5: random checkpoints, checks, questions",
+    "fit": "which model, precision and samples fit which device's memory",
     "distill": "label with a teacher, train a student",
     "export": "a trained student to ONNX or TensorRT",
     "parameters": "list the planner node's parameters",

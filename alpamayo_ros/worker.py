@@ -94,8 +94,8 @@ class InferenceWorker:
     waits: it is finished however many plans are made meanwhile, then that to the newest begins.
 
     `on_done` and `on_reasoned` are called on the thread: hand over to the executor there. What they
-    raise goes to `on_fault` as a text, and the thread goes on. The backend is closed when the thread
-    ends, so that its memory comes back even where a last plan outlasts `close`.
+    raise goes to `on_fault` as a text, and the thread goes on. The backend is closed when the
+    thread ends, so that its memory comes back even where a last plan outlasts `close`.
     """
 
     def __init__(

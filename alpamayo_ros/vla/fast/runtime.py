@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import N_FRAMES, N_WAYPOINTS, PlannerSample
+from alpamayo_ros.types import N_WAYPOINTS, PlannerSample
 from alpamayo_ros.vla import inference
 from alpamayo_ros.vla.expert import first_after_start
+from alpamayo_ros.vla.fast import FRAME_CAPACITY
 from alpamayo_ros.vla.fast.cache import Own, Shared
 from alpamayo_ros.vla.fast.flow import Branch, FastExpert, branch
 from alpamayo_ros.vla.fast.frame_cache import FrameCache
@@ -29,7 +30,6 @@ from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.vision_input import VisionInput
 
 REASONING = ("before", "after", "off")
-FRAME_CAPACITY = 4 * 7 * N_FRAMES  # four windows of every camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,9 @@ class FastRuntime:
         """As `inference.plan`; a `window`'s frames stand in for the prompt's pictures.
 
         `reasoning` "off" starts the trajectory straight behind the prompt: what the reference gives
-        where the reasoning is empty. "after" does too and leaves a `fork`. `force_start`: a reasoning that reaches the limit is followed
-        by the trajectory's start, where the reference plans without one. Raises ModelError.
+        where the reasoning is empty. "after" does too and leaves a `fork`. `force_start`: behind a
+        reasoning that reaches the limit the trajectory starts; the reference plans without a start.
+        Raises ModelError.
         """
         model = self.model
         inference.check_options(model, prompt, options)

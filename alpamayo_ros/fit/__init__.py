@@ -1,0 +1,1 @@
+"""Which model, precision, runtime and number of samples fit which device: arithmetic alone."""
