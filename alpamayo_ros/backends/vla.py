@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from alpamayo_ros.vla.load import Loaded
     from alpamayo_ros.vla.prompt import PromptConfig
 
+LOGGER = logging.getLogger(__name__)
 SEED_MODULUS = 2**62
 CUT_OFF = " …"  # behind a reasoning that the token limit ended
 
@@ -93,8 +95,11 @@ class VlaBackend(PlannerBackend):
                 options.sha256,
                 options.device,
                 options.dtype,
+                options.weights,
             )
         )
+        if self._loaded.weights.is_quantised:
+            self._say_price(self._loaded)
         version = self._loaded.model.config.version
         if version == "r1":
             self._refuse_what_r1_cannot()
@@ -103,6 +108,13 @@ class VlaBackend(PlannerBackend):
             from alpamayo_ros.vla.fast.runtime import FastRuntime
 
             self._fast = FastRuntime(self._loaded.model)
+
+    def _say_price(self, loaded: Loaded) -> None:
+        """What fewer bits do to the output, and how far off these weights are."""
+        for name, price in loaded.weights.prices.items():
+            LOGGER.warning("%s: weights as %s: %s", self.manifest.name, name, price)
+        for part, error in loaded.errors.items():
+            LOGGER.warning("%s: weights of %s are off by %.2g", self.manifest.name, part, error)
 
     def _refuse_what_r1_cannot(self) -> None:
         faults = []

@@ -28,6 +28,7 @@ class VlaOptions:
     sha256: Mapping[str, str] = field(default_factory=dict)
     device: str = "cuda"
     dtype: str = "bfloat16"
+    weights: str | Mapping[str, str] | None = None  # fewer bits, for all or by part
     samples: int = 1
     choice: str = "first"
     temperature: float = 0.6
@@ -102,12 +103,23 @@ class VlaOptions:
             )
 
 
+def _weights(value: Any, where: str) -> str | Mapping[str, str]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    if not isinstance(value, (str, dict)) or not all(
+        isinstance(k, str) and isinstance(v, str) for k, v in pairs
+    ):
+        raise ModelError(f"{where} a precision, or a mapping of parts to precisions")
+    return value
+
+
 def _converted(name: str, value: Any, kind: str, manifest: Manifest) -> Any:
     where = f"{manifest.path}: option {name} is {value!r}, wanted"
     if name in PATHS:
         if not isinstance(value, str) or not value:
             raise ModelError(f"{where} a path")
         return manifest.path.parent / Path(value).expanduser()
+    if name == "weights":
+        return _weights(value, where)
     if name == "sha256":
         if not isinstance(value, dict) or not all(
             isinstance(k, str) and isinstance(v, str) for k, v in value.items()

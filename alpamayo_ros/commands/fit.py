@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from alpamayo_ros.vla.backbone import read_backbone
     from alpamayo_ros.vla.config_reader import parse_config
     from alpamayo_ros.vla.load import read_head
-    from alpamayo_ros.vla.quant.precisions import choice
+    from alpamayo_ros.vla.quant.precisions import changes, choice
     from alpamayo_ros.vla.sizes import backbone_shape, head_config
 
     for name, low, high in (("samples", 1, 64), ("cameras", 1, 7), ("tokens", 0, 4096)):
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         config = parse_config(head_config(args.size, args.version), args.size)
         model = Model(f"Alpamayo {args.version} {args.size}", config, backbone_shape(args.size))
-    changed = dict(_part(entry) for entry in args.parts)
+    changed = changes(args.parts)
     choices = {name: replace(choice(name), **changed) for name in args.weights.split(",")}
     loads = [Load(runtime, args.samples, args.tokens, args.cameras)
              for runtime in args.runtime or ["fast"]]  # fmt: skip
@@ -76,15 +76,6 @@ def run(args: argparse.Namespace) -> int:
               f"{args.tokens} tokens of reasoning\n")  # fmt: skip
         print("\n\n".join((report.by_part(found), report.by_device(found), report.prices(found))))
     return 0 if any(one.fits for one in found) else 1
-
-
-def _part(entry: str) -> tuple[str, str]:
-    from alpamayo_ros.vla.quant.precisions import PARTS
-
-    part, equals, name = entry.partition("=")
-    if not equals or part not in PARTS:
-        raise UserError(f"--set {entry}: wanted PART=NAME, PART one of {', '.join(PARTS)}")
-    return part, name
 
 
 def _devices(args: argparse.Namespace) -> list[Device]:

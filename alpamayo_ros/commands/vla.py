@@ -1,4 +1,4 @@
-"""Alpamayo R1 and 1.5: make a random checkpoint, check the arithmetic, count, ask, export.
+"""Alpamayo R1 and 1.5: random checkpoints, checks, counts, questions, exports, fewer bits.
 
 examples:
   alpamayo vla init --size tiny --version 1.5 --out tiny15
@@ -6,6 +6,7 @@ examples:
   alpamayo vla ask drive --model tiny15/manifest.yaml --at 5 "Is the lane ahead free?"
   alpamayo vla count --size full --version r1
   alpamayo vla export-expert --model tiny15/manifest.yaml --out expert.onnx
+  alpamayo vla quantise --model tiny15/manifest.yaml --weights nf4 --out tiny15_nf4
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from alpamayo_ros.commands import export_expert
+from alpamayo_ros.commands import export_expert, quantise_vla
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.commands.replay import add_planner_arguments
 from alpamayo_ros.errors import UserError
@@ -82,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ask.set_defaults(run_action=_ask)
 
     export_expert.add_parser(actions)
+    quantise_vla.add_parser(actions)
 
 
 def run(args: argparse.Namespace) -> int:

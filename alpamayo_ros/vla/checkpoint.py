@@ -21,6 +21,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 LISTED = 5  # names in an error message; the rest are counted
 HASH_CHUNK_BYTES = 1 << 24
 
+Place = Callable[[nn.Module, str, Tensor], None]
 Progress = Callable[[int, int], None]  # tensors done, tensors in all
 
 
@@ -113,15 +114,18 @@ def load_weights(
     device: torch.device,
     dtype: torch.dtype,
     progress: Progress | None = None,
+    place: Place | None = None,
 ) -> None:
     """Fill an empty model, one tensor in flight at a time.
 
-    Parameters go to `device` as `dtype`; stored constants stay fp32. Raises ModelError naming each
-    tensor that is missing, extra, misshapen or not finite, and each shard that cannot be read.
+    Parameters go to `device` as `dtype`; stored constants stay fp32, the codes of quantised layers
+    what they are. `place` puts each where it belongs. Raises ModelError naming each tensor that is
+    missing, extra, misshapen or not finite, and each shard that cannot be read.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     _check_names(wanted, shards)
     stored = {name for name, _ in constants(model)}
+    codes = _codes(model)
     done = 0
     for name, tensor in _tensors(shards):
         if tuple(tensor.shape) != wanted[name]:
@@ -129,22 +133,27 @@ def load_weights(
                 f"{name} has shape {tuple(tensor.shape)}, the configuration makes it "
                 f"{wanted[name]}: wrong config.json, backbone or checkpoint"
             )
-        if not tensor.is_floating_point():
+        if name in codes and tensor.dtype != codes[name]:
+            raise ModelError(
+                f"{name} is stored as {_name_of(tensor.dtype)}, its precision makes it "
+                f"{_name_of(codes[name])}: another quantisation.json's"
+            )
+        if name not in codes and not tensor.is_floating_point():
             raise ModelError(
                 f"{name} is stored as {_name_of(tensor.dtype)}: quantised or not weights at all, "
                 "which this runtime cannot take"
             )
         held = tensor.to(device)
-        bad = int((~torch.isfinite(held)).sum())
+        bad = int((~torch.isfinite(held.float())).sum()) if held.is_floating_point() else 0
         if bad:
             raise ModelError(f"{name} has {bad} values that are not finite: damaged weights")
-        kept = held.to(torch.float32 if name in stored else dtype)
-        if not torch.isfinite(kept).all():
+        kept = held.to(torch.float32 if name in stored else codes.get(name, dtype))
+        if kept.is_floating_point() and not torch.isfinite(kept.float()).all():
             raise ModelError(
                 f"{name} has values up to {float(held.abs().max()):.3g}, beyond {_name_of(dtype)}: "
                 "set option dtype=bfloat16 or float32"
             )
-        _assign(model, name, kept)
+        (place or assign)(model, name, kept)
         done += 1
         if progress is not None:
             progress(done, shards.count)
@@ -186,7 +195,17 @@ def _open(path: Path) -> safe_open:
         ) from error
 
 
-def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+def _codes(model: nn.Module) -> dict[str, torch.dtype]:
+    """Types of the tensors that quantised layers consist of, by name."""
+    return {
+        f"{owner}.{leaf}": kind
+        for owner, module in model.named_modules()
+        for leaf, kind in getattr(module, "stored", {}).items()
+    }
+
+
+def assign(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Put a tensor under its name, as a buffer or a parameter."""
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)
     if leaf in owner._buffers:

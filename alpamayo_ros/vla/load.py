@@ -15,6 +15,9 @@ from alpamayo_ros.vla.checkpoint import Progress, check_hashes, find_shards, loa
 from alpamayo_ros.vla.config import AlpamayoConfig
 from alpamayo_ros.vla.config_reader import DTYPE_NAMES, read_config
 from alpamayo_ros.vla.model import AlpamayoModel, empty_model, round_constants
+from alpamayo_ros.vla.quant.checkpoint import stored_choice
+from alpamayo_ros.vla.quant.model import Quantiser, check_floats, hollow
+from alpamayo_ros.vla.quant.precisions import Choice, choice
 from alpamayo_ros.vla.tokenizer import AlpamayoTokenizer, load_tokenizer
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
@@ -30,6 +33,9 @@ class CheckpointSource:
     sha256: Mapping[str, str] | None = None
     device: str = "cuda"
     dtype: str = "bfloat16"
+    weights: str | Mapping[str, str] | None = (
+        None  # fewer bits; None: as the checkpoint stores them
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Loaded:
 
     model: AlpamayoModel
     tokenizer: AlpamayoTokenizer
+    weights: Choice
+    errors: Mapping[str, float]  # relative, of weights quantised just now, by part
 
 
 def load(source: CheckpointSource, progress: Progress | None = None) -> Loaded:
@@ -52,9 +60,10 @@ def load(source: CheckpointSource, progress: Progress | None = None) -> Loaded:
         )
     tokenizer = load_tokenizer(source.tokenizer, config.vocabulary)
     model = empty_model(config, read_backbone(source.backbone))
+    chosen, quantiser = _weights(source, model, dtype)
     check_hashes(shards, source.sha256 or {})
     try:
-        load_weights(model, shards, device, dtype, progress)
+        load_weights(model, shards, device, dtype, progress, quantiser)
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"{source.checkpoint} does not fit the memory of {device} as {source.dtype}: {error}"
@@ -62,7 +71,29 @@ def load(source: CheckpointSource, progress: Progress | None = None) -> Loaded:
     # The release is loaded as its config.json says, whatever the weights are run in here.
     if "bfloat16" in (config.model_dtype, source.dtype):
         round_constants(model)
-    return Loaded(model, tokenizer)
+    return Loaded(model, tokenizer, chosen, quantiser.errors if quantiser else {})
+
+
+def _weights(
+    source: CheckpointSource, model: AlpamayoModel, dtype: torch.dtype
+) -> tuple[Choice, Quantiser | None]:
+    """How the weights are held, and what quantises them; room is made for codes that are stored.
+
+    Raises ModelError.
+    """
+    stored = stored_choice(source.checkpoint)
+    wanted = None if source.weights is None else choice(source.weights, source.dtype)
+    if stored is not None:
+        if wanted is not None and wanted != stored:
+            raise ModelError(
+                f"{source.checkpoint} is quantised as {stored}, option weights says {wanted}: "
+                "leave it out, or quantise the release anew"
+            )
+        hollow(model, stored, dtype)
+        return stored, None
+    wanted = wanted or choice({}, source.dtype)
+    check_floats(wanted, dtype)
+    return wanted, Quantiser(model, wanted, dtype) if wanted.is_quantised else None
 
 
 def read_head(folder: Path) -> AlpamayoConfig:

@@ -7,7 +7,7 @@ model's dtype. Sums are always made in that dtype: fewer bits save memory, not t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alpamayo_ros.errors import ModelError
@@ -108,6 +108,17 @@ def choice(weights: str | Mapping[str, str], dtype: str = "bfloat16") -> Choice:
     if unknown:
         raise ModelError(f"weights: no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     return Choice(**{part: weights.get(part, dtype) for part in PARTS})
+
+
+def changes(entries: Sequence[str]) -> dict[str, str]:
+    """PART=NAME of a command line. Raises ModelError."""
+    found = {}
+    for entry in entries:
+        part, equals, name = entry.partition("=")
+        if not equals or part not in PARTS:
+            raise ModelError(f"{entry}: wanted PART=NAME, PART one of {', '.join(PARTS)}")
+        found[part] = name
+    return found
 
 
 def lm_head_of(weights: str, dtype: str) -> str:
