@@ -131,14 +131,20 @@ class VlaBackend(PlannerBackend):
             )
 
     def warm_up(self, cameras: Sequence[str]) -> None:
-        """One plan of a grey standstill: allocations and kernels of the first are paid for here."""
+        """One plan of a grey standstill: allocations and kernels of the first are paid for here.
+
+        On CUDA `fast` captures the shapes of a plan without navigation text; others run without.
+        """
         from alpamayo_ros.vla import generation
 
+        if self._fast is not None:
+            self._fast.captures.open = self._model.model.device.type == "cuda"
         self.plan(standstill(cameras))
         self._previous = None
         if self._unsaid is not None:
             generation.finish(self.reason())
         if self._fast is not None:
+            self._fast.captures.open = False
             self._fast.frames.clear()
 
     def close(self) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import resource
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from alpamayo_ros.bench import vla_reference
 from alpamayo_ros.bench.figures import percentiles, table
 from alpamayo_ros.geometry import identity_pose
 from alpamayo_ros.types import FRAME_STEP_NS, N_FRAMES, N_HISTORY, PlannerSample
@@ -36,6 +38,7 @@ from alpamayo_ros.vla.vocabulary import QWEN_ADDED, Vocabulary
 STAGES = ("prepare", "vision", "prefill", "reasoning", "flow", "unicycle", "plan")
 _PIECE = re.compile(r"<\|[^|<>]*\|>|\w+|[^\w\s]")
 GIB = 1024**3
+MINIMUM = 3  # repeats of a row, however long they take
 HEAD = ["runtime", "samples", "tokens", *STAGES, "p99", "peak GiB", "eager / this"]
 
 
@@ -54,7 +57,9 @@ class VlaOptions:
     image_height: int = 320
     image_width: int = 576
     seed: int = 0
-    runtimes: tuple[str, ...] = ("eager", "fast")
+    runtimes: tuple[str, ...] = ("reference", "eager", "fast")
+    new_window: bool = False  # every tick's frames are all new
+    deadline_s: float | None = None  # of a row: fewer repeats where they would take longer
 
 
 def measure(
@@ -67,13 +72,8 @@ def measure(
     combinations = [(n, t) for n in options.samples for t in options.tokens]
     rows = []
     for done, (n, tokens) in enumerate(combinations):
-        planning = PlanningOptions(
-            n_samples=n,
-            tokens=TokenSampling(),
-            max_new_tokens=tokens,
-            flow_steps=options.flow_steps,
-        )
-        rows += _rows(model, options, planning)
+        planning = PlanningOptions(n, TokenSampling(), tokens, options.flow_steps)
+        rows += rows_of(model, options, planning)
         progress((done + 1) / len(combinations))
     return {
         "size": options.size,
@@ -89,10 +89,11 @@ def measure(
         "weights_gib": weights_gib,
         "weights": "random",
         "rows": rows,
+        "bars": bars(rows) if device.type == "cpu" else [],
     }
 
 
-def _rows(
+def rows_of(
     model: AlpamayoModel, options: VlaOptions, planning: PlanningOptions
 ) -> list[dict[str, Any]]:
     """One combination, a row a runtime: a warm-up, then ticks that each runtime plans in turn.
@@ -103,12 +104,21 @@ def _rows(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(model.device)
     fast = FastRuntime(model) if "fast" in options.runtimes else None
+    reasoning = "before" if planning.max_new_tokens else "off"
+    planning = replace(planning, max_new_tokens=max(planning.max_new_tokens, 1))
+    started, count = time.monotonic(), 0
     stages: dict[str, dict[str, list[float]]] = {
         name: {stage: [] for stage in STAGES} for name in options.runtimes
     }
     length = 0
     for tick in range(options.repeats + 1):
-        sample = made_up_sample(options, tick)
+        late = options.deadline_s and time.monotonic() - started > options.deadline_s
+        if late and tick > MINIMUM:
+            break
+        count = tick
+        sample = made_up_sample(options, tick * N_FRAMES if options.new_window else tick)
+        if fast is not None:
+            fast.captures.open = on_gpu and not tick
         for name in options.runtimes:
             clock = inference.StageClock(model.device)
             with clock.stage("plan"):
@@ -116,12 +126,16 @@ def _rows(
                     uses = fast if name == "fast" else None
                     prompt, xyz, rot = made_up_input(model, options, sample, uses)
                 if uses is not None:
-                    planned = uses.plan(prompt, xyz, rot, planning, tick, window=sample)
+                    planned = uses.plan(
+                        prompt, xyz, rot, planning, tick, window=sample, reasoning=reasoning
+                    )
+                elif name == "reference":
+                    planned = vla_reference.plan(model, prompt, xyz, rot, planning, tick)
                 else:
                     planned = inference.plan(model, prompt, xyz, rot, planning, seed=tick)
             length = planned.prompt_length
             if tick:
-                for stage, value in {**clock.stage_ms, **planned.stage_ms}.items():
+                for stage, value in added(clock.stage_ms, planned.stage_ms).items():
                     stages[name][stage].append(value)
     peak = (
         torch.cuda.max_memory_allocated(model.device) / GIB
@@ -135,7 +149,9 @@ def _rows(
         rows.append({
             "runtime": name,
             "samples": planning.n_samples,
-            "reasoning_tokens": planning.max_new_tokens,
+            "reasoning_tokens": planning.max_new_tokens if reasoning == "before" else 0,
+            "flow_steps": planning.flow_steps,
+            "repeats": count,
             "prompt_tokens": length,
             "stages_ms": medians,
             "eager_over_this": {
@@ -146,6 +162,34 @@ def _rows(
             "peak_of": "device memory" if on_gpu else "process",
         })  # fmt: skip
     return rows
+
+
+def added(*parts: Mapping[str, float]) -> dict[str, float]:
+    """Stage by stage: what is prepared here and there is one stage."""
+    return {
+        name: sum(part.get(name, 0.0) for part in parts)
+        for name in dict.fromkeys(name for part in parts for name in part)
+    }
+
+
+def bars(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What `fast` is to reach beside `eager` on a CPU, where `eager` is no slower than plain."""
+    found = {(row["runtime"], row["samples"]): row for row in rows}
+    made = []
+    for name, runtime, n, stage, limits in (
+        ("eager / reference", "reference", 1, "plan", {"at_most": 1.1}),
+        ("eager / fast, 1 sample", "fast", 1, "plan", {"at_least": 3.0}),
+        ("eager / fast, 6 samples", "fast", 6, "plan", {"at_least": 6.0}),
+        ("eager / fast, flow of 1 sample", "fast", 1, "flow", {"at_least": 2.0}),
+        ("eager / fast, flow of 6 samples", "fast", 6, "flow", {"at_least": 2.0}),
+    ):
+        row = found.get((runtime, n))
+        if row is None or ("eager", n) not in found:
+            continue
+        value = row["eager_over_this"][stage]
+        met = value <= limits["at_most"] if "at_most" in limits else value >= limits["at_least"]
+        made.append({"name": name, "value": value, "met": met, **limits})
+    return made
 
 
 def made_up_sample(options: VlaOptions, tick: int) -> PlannerSample:

@@ -158,8 +158,9 @@ def test_every_tensor_comes_back(tmp_path: Path) -> None:
     arguments = ["vla", "quantise", "--model", str(manifest), "--weights", "nf4", "--option",
                  "dtype=bfloat16", "--out", str(out)]  # fmt: skip
     assert cli.main(arguments) == 0
-    source = CheckpointSource(manifest.parent, manifest.parent / "tokenizer",
-                              manifest.parent / "backbone", device="cpu", weights="nf4")  # fmt: skip
+    folder = manifest.parent
+    source = CheckpointSource(folder, folder / "tokenizer", folder / "backbone", device="cpu",
+                              weights="nf4")  # fmt: skip
     first = load(source).model.state_dict()
     again = load(replace(source, checkpoint=out, weights=None)).model.state_dict()
     assert first.keys() == again.keys()

@@ -2,8 +2,7 @@
 
 Positions, the time's part of the embedding and masks are made once a plan; 64 places behind each
 sample's tokens are written anew in every step. Guided and unguided samples go through the layers
-together. Nothing in the loop waits for the device, so that it can be captured as one CUDA graph:
-that is not done yet, and none of it was executed on a GPU.
+together. Nothing in `loop` waits for the device: captured.py makes one CUDA graph of it.
 """
 
 from __future__ import annotations
@@ -77,9 +76,21 @@ class FastExpert:
         """
         times = time_grid(steps, noise.device)
         turned = self.positions(branches)
-        ahead = self.time_part(times[:-1])
+        return self.loop(branches, noise, times, self.time_part(times[:-1]), turned, weight)
+
+    def loop(
+        self,
+        branches: list[Branch],
+        noise: Tensor,
+        times: Tensor,
+        ahead: Tensor,
+        turned: tuple[Tensor, Tensor],
+        weight: float | None = None,
+    ) -> Tensor:
+        """`denoise` with what does not depend on the noise made before: `times` (steps + 1,),
+        `ahead` of `time_part`, `turned` of `positions`."""
         x = noise
-        for i in range(steps):
+        for i in range(len(ahead)):
             parts = self.velocities(branches, x, ahead[i], turned)
             velocity = parts[0]
             if weight is not None:

@@ -150,6 +150,25 @@ class FastLanguage:
         own.length = max(own.length, start + count)
         return norm(self.text.norm, x)
 
+    def step(
+        self,
+        own: Own,
+        tokens: Tensor,
+        place: Tensor,
+        turned: tuple[Tensor, Tensor],
+        seen: Tensor,
+    ) -> Tensor:
+        """`extend` by one token (N, 1) at a place (1,) known to the device alone: (N, hidden).
+
+        `turned` are its angles (N, 1, 1, d), `seen` (N, 1, 1, room) the places that it looks at.
+        """
+        x = self.text.embed_tokens(tokens)
+        for i, layer in enumerate(self.text.layers):
+            q, k, v = project(layer, x, *turned)
+            own.write_at(i, k, v, place)
+            x = finish(layer, x, own.attend(i, q, own.room, self.heads.scaling, None, seen))
+        return norm(self.text.norm, x)[:, 0]
+
 
 def _chunk_mask(
     start: int, count: int, visible: Tensor | None, device: torch.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,8 @@ from alpamayo_ros.vla.fast.language import FastLanguage
 from alpamayo_ros.vla.generation import Prompt, finish
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.token_sampling import TokenSampling
+
+Decode = Callable[[Tensor, int], Tensor]  # tokens (N,), their place -> states (N, hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,15 @@ class FastReasoner:
         max_new_tokens: int,
         generator: torch.Generator | None = None,
         force_start: bool = False,
+        decode: Decode | None = None,
     ) -> Reasoned:
         """Sample as `generation.reason` does: the same tokens from the same generator.
 
         `force_start` begins the trajectory of a sample whose reasoning reaches `max_new_tokens`.
         """
-        return finish(self.steps(prompt, own, sampling, max_new_tokens, generator, force_start))
+        return finish(
+            self.steps(prompt, own, sampling, max_new_tokens, generator, force_start, decode)
+        )
 
     def steps(
         self,
@@ -67,20 +72,25 @@ class FastReasoner:
         max_new_tokens: int,
         generator: torch.Generator | None = None,
         force_start: bool = False,
+        decode: Decode | None = None,
     ) -> Generator[None, None, Reasoned]:
-        """`reason`, handing back after every token. Each step runs under `inference_precision`."""
+        """`reason`, handing back after every token. Each step runs under `inference_precision`.
+
+        `decode` takes the place of `FastLanguage.extend` for every sample at once.
+        """
         if max_new_tokens < 1:
             raise ModelError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
         greedy = sampling.greedy
         # What is dropped can only be taken up again where the lots can be drawn again.
         dropping = len(prompt.input_ids) == 1 and (greedy or generator is not None)
+        dropping = dropping and decode is None
         state = None if greedy or generator is None else generator.get_state()
-        new = yield from self._run(own, sampling, max_new_tokens, generator, dropping)
+        new = yield from self._run(own, sampling, max_new_tokens, generator, dropping, decode)
         if new is None:
             if state is not None and generator is not None:
                 generator.set_state(state)
             own.length = 0
-            new = yield from self._run(own, sampling, max_new_tokens, generator, False)
+            new = yield from self._run(own, sampling, max_new_tokens, generator, False, None)
         assert new is not None
         if force_start:
             new = self._forced(own, new)
@@ -88,14 +98,21 @@ class FastReasoner:
         sequences = torch.cat((prompt.input_ids.repeat_interleave(each, 0), new), dim=1)
         return self._reasoned(own, sequences)
 
-    def follow(self, own: Own, sequences: Tensor) -> tuple[Reasoned, Tensor]:
-        """As `reason`, with (N, L + new) given, in one call; also the states (N, new, hidden) that
-        each new token would have been drawn from."""
+    def follow(
+        self, own: Own, sequences: Tensor, decode: Decode | None = None
+    ) -> tuple[Reasoned, Tensor]:
+        """As `reason`, with (N, L + new) given, in one call or by `decode` one by one.
+
+        Also the states (N, new, hidden) that each new token would have been drawn from.
+        """
         shared = own.shared
         each = own.count // len(shared.last_hidden)
         hidden = shared.last_hidden.repeat_interleave(each, 0)[:, None]
         new = sequences[:, shared.length : -1]
-        if new.shape[1]:
+        if decode is not None:
+            states = [decode(new[:, i], i)[:, None].clone() for i in range(new.shape[1])]
+            hidden = torch.cat((hidden, *states), dim=1)
+        elif new.shape[1]:
             hidden = torch.cat((hidden, self._language.extend(own, new, 0)), dim=1)
         return self._reasoned(own, sequences), hidden
 
@@ -110,6 +127,7 @@ class FastReasoner:
         max_new_tokens: int,
         generator: torch.Generator | None,
         dropping: bool,
+        decode: Decode | None,
     ) -> Generator[None, None, Tensor | None]:
         """New tokens (N, new); None where a sample ended its turn and another had been dropped.
 
@@ -144,7 +162,10 @@ class FastReasoner:
             if dropping and bool(started.any()) and not bool((running | started).all()):
                 return None
             fed = token if rows is None else token[rows]
-            hidden = self._language.extend(own, fed[:, None], len(columns) - 1, rows)[:, 0]
+            if decode is not None:
+                hidden = decode(fed, len(columns) - 1)
+            else:
+                hidden = self._language.extend(own, fed[:, None], len(columns) - 1, rows)[:, 0]
             if bool(started.all()):
                 # The reference draws one token more to bring the start into the cache; it is there.
                 columns.append(torch.full_like(token, vocabulary.pad))

@@ -19,6 +19,7 @@ from alpamayo_ros.vla import inference
 from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast import FRAME_CAPACITY
 from alpamayo_ros.vla.fast.cache import Own, Shared
+from alpamayo_ros.vla.fast.captured import CapturedPlan, Captures, PlanShape
 from alpamayo_ros.vla.fast.flow import Branch, FastExpert, branch
 from alpamayo_ros.vla.fast.frame_cache import FrameCache
 from alpamayo_ros.vla.fast.language import FastLanguage
@@ -52,6 +53,7 @@ class FastRuntime:
         self.language = FastLanguage(model)
         self.reasoner = FastReasoner(model, self.language)
         self.expert = FastExpert(model)
+        self.captures = Captures(self.language, self.expert)
         self.fork: Fork | None = None  # of the newest plan with its reasoning still to come
 
     def see(
@@ -114,24 +116,30 @@ class FastRuntime:
                     )
             with clock.stage("prefill"):
                 own = self.prefill(prompt, features, options, sequences)
-            if reasoning == "after":
-                self.fork = Fork(prompt, own.shared, options, seed)
+                if reasoning == "after":
+                    self.fork = Fork(prompt, own.shared, options, seed)
+                captured = self._captured(prompt, own, options)
+                decode = captured.decode if captured else None
+                own = captured.own if captured else own
             with clock.stage("reasoning"):
                 if sequences is None:
                     reasoned = self.reasoner.reason(
                         prompt, own, options.tokens, options.max_new_tokens,
-                        inference.seeded(seed, model.device), force_start,
+                        inference.seeded(seed, model.device), force_start, decode,
                     )  # fmt: skip
                 else:
-                    reasoned, _ = self.reasoner.follow(own, sequences)
+                    reasoned, _ = self.reasoner.follow(own, sequences, decode)
             if noise is None:
                 noise = inference.draw_noise(model, own.count, seed)
             with clock.stage("flow"):
-                branches = self.branches(prompt, features, reasoned, options.guidance_weight)
-                normalised = self.expert.denoise(
-                    branches, noise * options.flow_temperature,
-                    options.flow_steps or model.config.flow_steps, options.guidance_weight,
-                )  # fmt: skip
+                noise = noise * options.flow_temperature
+                if captured is not None:
+                    normalised = captured.denoise(reasoned.offset, reasoned.valid, noise)
+                else:
+                    branches = self.branches(prompt, features, reasoned, options.guidance_weight)
+                    normalised = self.expert.denoise(
+                        branches, noise, self._steps(options), options.guidance_weight
+                    )
             with clock.stage("unicycle"):
                 n = options.n_samples
                 speed = model.action_space.estimate_speed_t0(
@@ -155,13 +163,19 @@ class FastRuntime:
         options = fork.options
         rows = len(fork.prompt.input_ids)
         own = Own(fork.shared, rows, options.max_new_tokens + 1, in_place=False)
+        decode = None
         with inference.inference_precision(self.model):
             self.language.table.reserve(
                 fork.shared.length + int(fork.shared.rope_delta.max()) + own.room + 1
             )
+            if rows == 1:
+                shape = PlanShape(fork.shared.length, own.room, 1, 0)
+                captured = self.captures.take(shape, fork.shared)
+                if captured is not None:
+                    own, decode = captured.own, captured.decode
         steps = self.reasoner.steps(
             fork.prompt, own, options.tokens, options.max_new_tokens,
-            inference.seeded(fork.seed, self.model.device),
+            inference.seeded(fork.seed, self.model.device), decode=decode,
         )  # fmt: skip
         while True:
             try:
@@ -171,6 +185,17 @@ class FastRuntime:
                 reasoned: Reasoned = end.value
                 return inference.padded_sequences(self.model, reasoned.sequences)
             yield
+
+    def _steps(self, options: PlanningOptions) -> int:
+        return options.flow_steps or self.model.config.flow_steps
+
+    def _captured(self, prompt: Prompt, own: Own, options: PlanningOptions) -> CapturedPlan | None:
+        """For a single prompt without guidance, of a shape that was captured."""
+        if len(prompt.input_ids) > 1 or options.guidance_weight is not None:
+            return None
+        length = prompt.input_ids.shape[1]
+        shape = PlanShape(length, own.room - N_WAYPOINTS, own.count, self._steps(options))
+        return self.captures.take(shape, own.shared)
 
     def prefill(
         self,
