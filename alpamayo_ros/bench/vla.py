@@ -17,7 +17,7 @@ from alpamayo_ros.bench.figures import percentiles, table
 from alpamayo_ros.geometry import identity_pose
 from alpamayo_ros.types import FRAME_STEP_NS, N_FRAMES, N_HISTORY, PlannerSample
 from alpamayo_ros.vla import inference
-from alpamayo_ros.vla.fast.runtime import FastRuntime
+from alpamayo_ros.vla.fast.runtime import FastRuntime, without_reasoning
 from alpamayo_ros.vla.generation import Prompt
 from alpamayo_ros.vla.inference import PlanningOptions
 from alpamayo_ros.vla.initialise import random_model
@@ -37,6 +37,7 @@ from alpamayo_ros.vla.vocabulary import QWEN_ADDED, Vocabulary
 
 STAGES = ("prepare", "vision", "prefill", "reasoning", "flow", "unicycle", "plan")
 _PIECE = re.compile(r"<\|[^|<>]*\|>|\w+|[^\w\s]")
+RUNTIMES = ("reference", "eager", "fast")
 GIB = 1024**3
 MINIMUM = 3  # repeats of a row, however long they take
 HEAD = ["runtime", "samples", "tokens", *STAGES, "p99", "peak GiB", "eager / this"]
@@ -54,10 +55,11 @@ class VlaOptions:
     tokens: tuple[int, ...] = (16,)
     flow_steps: int = 10
     repeats: int = 10
+    cameras: tuple[int, ...] = R1_CAMERAS
     image_height: int = 320
     image_width: int = 576
     seed: int = 0
-    runtimes: tuple[str, ...] = ("reference", "eager", "fast")
+    runtimes: tuple[str, ...] = RUNTIMES
     new_window: bool = False  # every tick's frames are all new
     deadline_s: float | None = None  # of a row: fewer repeats where they would take longer
 
@@ -82,7 +84,7 @@ def measure(
         "dtype": options.dtype,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "images": len(R1_CAMERAS) * N_FRAMES,
+        "images": len(options.cameras) * N_FRAMES,
         "image_size": [options.image_width, options.image_height],
         "flow_steps": options.flow_steps,
         "repeats": options.repeats,
@@ -105,10 +107,12 @@ def rows_of(
         torch.cuda.reset_peak_memory_stats(model.device)
     fast = FastRuntime(model) if "fast" in options.runtimes else None
     reasoning = "before" if planning.max_new_tokens else "off"
+    # The plain algorithm knows no plan without reasoning.
+    names = [name for name in options.runtimes if reasoning == "before" or name != "reference"]
     planning = replace(planning, max_new_tokens=max(planning.max_new_tokens, 1))
     started, count = time.monotonic(), 0
     stages: dict[str, dict[str, list[float]]] = {
-        name: {stage: [] for stage in STAGES} for name in options.runtimes
+        name: {stage: [] for stage in STAGES} for name in names
     }
     length = 0
     for tick in range(options.repeats + 1):
@@ -119,7 +123,7 @@ def rows_of(
         sample = made_up_sample(options, tick * N_FRAMES if options.new_window else tick)
         if fast is not None:
             fast.captures.open = on_gpu and not tick
-        for name in options.runtimes:
+        for name in names:
             clock = inference.StageClock(model.device)
             with clock.stage("plan"):
                 with clock.stage("prepare"):
@@ -132,7 +136,11 @@ def rows_of(
                 elif name == "reference":
                     planned = vla_reference.plan(model, prompt, xyz, rot, planning, tick)
                 else:
-                    planned = inference.plan(model, prompt, xyz, rot, planning, seed=tick)
+                    given = without_reasoning(model, prompt, planning.n_samples)
+                    planned = inference.plan(
+                        model, prompt, xyz, rot, planning, seed=tick,
+                        sequences=given if reasoning == "off" else None,
+                    )  # fmt: skip
             length = planned.prompt_length
             if tick:
                 for stage, value in added(clock.stage_ms, planned.stage_ms).items():
@@ -143,7 +151,7 @@ def rows_of(
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     )
     rows = []
-    for name in options.runtimes:
+    for name in names:
         medians = {stage: percentiles(values) for stage, values in stages[name].items()}
         eager = stages.get("eager", stages[name])
         rows.append({
@@ -197,7 +205,7 @@ def made_up_sample(options: VlaOptions, tick: int) -> PlannerSample:
     shape = (options.image_height, options.image_width, 3)
     images = np.array([
         [np.random.default_rng((options.seed, camera, tick + i)).integers(0, 256, shape, np.uint8)
-         for i in range(N_FRAMES)] for camera in R1_CAMERAS
+         for i in range(N_FRAMES)] for camera in options.cameras
     ])  # fmt: skip
     stamps = (tick + np.arange(N_FRAMES)) * FRAME_STEP_NS
     xyz = np.zeros((N_HISTORY, 3))
@@ -205,8 +213,8 @@ def made_up_sample(options: VlaOptions, tick: int) -> PlannerSample:
     return PlannerSample(
         t0_ns=int(stamps[-1]),
         images=images,
-        image_stamps_ns=np.tile(stamps, (len(R1_CAMERAS), 1)),
-        camera_indices=np.array(R1_CAMERAS),
+        image_stamps_ns=np.tile(stamps, (len(options.cameras), 1)),
+        camera_indices=np.array(options.cameras),
         history_xyz_in_rig_t0=xyz,
         history_rot_in_rig_t0=np.broadcast_to(np.eye(3), (N_HISTORY, 3, 3)),
         speed_mps=8.0,
@@ -224,7 +232,7 @@ def made_up_input(
         pictures = vision_input(sample.images, VisionConfig(), model.device)
     else:
         pictures = fast.pictures(sample.images)
-    text = planning_text(PromptConfig.released(options.version), R1_CAMERAS)
+    text = planning_text(PromptConfig.released(options.version), options.cameras)
     ids = expand_image_ids(
         stand_in_ids(text, model.vocabulary),
         model.vocabulary.image_pad,

@@ -16,6 +16,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
@@ -54,13 +55,14 @@ example:
 """
 _VLA = """Stages of one Alpamayo plan on random weights: no download, no recording, no ROS.
 
-A row for each number of samples with each length of reasoning, `eager` beside `fast`, whose window
-moves by a frame a tick: 4 of 16 frames are new. full is the released size (11.1 B
+A row for each number of samples with each length of reasoning: the plain algorithm (`reference`:
+transformers' generate), `eager` and `fast`, on a window that moves by a frame a tick: 4 of 16 frames
+are new. full is the released size (11.1 B
 parameters, made on the device: 22 GB there as bfloat16).
 
 examples:
   alpamayo bench vla --size tiny --samples 1,6
-  alpamayo bench vla --size full --version 1.5 --device cuda --dtype bfloat16 --tokens 1,16,40
+  alpamayo bench vla --size full --version 1.5 --device cuda --dtype bfloat16 --gpu-table
 """
 _ISOLATION = """What a process of its own costs a plan, beside a thread: medians of one run.
 
@@ -137,14 +139,19 @@ def _add_vla_arguments(vla: argparse.ArgumentParser) -> None:
     vla.add_argument("--version", choices=VERSIONS, default="r1")
     vla.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (default cpu)")
     vla.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
-    vla.add_argument("--runtime", choices=("both", "eager", "fast"), default="both",
-                     help="both: side by side, tick by tick (default)")  # fmt: skip
+    vla.add_argument("--runtime", choices=("all", "reference", "eager", "fast"), default="all",
+                     help="all: side by side, tick by tick (default)")  # fmt: skip
     vla.add_argument("--samples", default="1", metavar="N,N",
                      help="trajectories of one instant (default 1)")  # fmt: skip
     vla.add_argument("--tokens", default="16", metavar="N,N",
-                     help="tokens of reasoning (default 16)")  # fmt: skip
+                     help="tokens of reasoning, 0: off (default 16)")  # fmt: skip
+    vla.add_argument("--cameras", type=int, default=4, metavar="N",
+                     help="of four frames each (default 4; R1 takes 4)")  # fmt: skip
     vla.add_argument("--steps", type=int, default=10, help="of the flow (default 10)")
     vla.add_argument("--repeats", type=int, default=10, help="plans a row (default 10)")
+    vla.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the stages of every row")
+    vla.add_argument("--gpu-table", action="store_true", help="the whole table of a GPU in under 8 "
+                     "minutes, instead of --samples, --tokens, --steps, --runtime")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -234,17 +241,27 @@ def _vla(args: argparse.Namespace) -> dict[str, Any]:
     from alpamayo_ros.vla.libraries import require_transformers
 
     require_transformers()
-    from alpamayo_ros.bench import vla
+    from alpamayo_ros.bench import vla, vla_gpu
+    from alpamayo_ros.bench.vla_plot import plot
+    from alpamayo_ros.vla.prepare import R1_CAMERAS
 
     options = vla.VlaOptions(
         args.size, args.version, args.device, args.dtype, _counts("--samples", args.samples),
-        _counts("--tokens", args.tokens), args.steps, args.repeats,
-        runtimes=("eager", "fast") if args.runtime == "both" else (args.runtime,),
+        _counts("--tokens", args.tokens, 0), args.steps, args.repeats,
+        runtimes=vla.RUNTIMES if args.runtime == "all" else (args.runtime,),
+        cameras=R1_CAMERAS[: args.cameras],
     )  # fmt: skip
+    _check_range("--cameras", args.cameras, 4 if args.version == "r1" else 1, 4)
     _check_range("--steps", args.steps, 1, 1000)
     _check_range("--repeats", args.repeats, 1, 100_000)
-    return _measured(args, "rows", 1.0, lambda update: vla.measure(options, update), vla.report,
-                     unit="")  # fmt: skip
+    if 0 in options.tokens and args.runtime == "reference":
+        raise UserError("--runtime reference has no plan without reasoning: --tokens 1 or more")
+    bench = vla_gpu if args.gpu_table else vla
+    result = _measured(args, "rows", 1.0, lambda update: bench.measure(options, update),
+                       bench.report, unit="")  # fmt: skip
+    if args.plot is not None:
+        args.plot.write_text(plot(result["rows"], vla.STAGES[:-1]))
+    return result
 
 
 def _model(args: argparse.Namespace) -> dict[str, Any]:
@@ -258,10 +275,10 @@ def _model(args: argparse.Namespace) -> dict[str, Any]:
                      model.report, unit="of them")  # fmt: skip
 
 
-def _counts(name: str, text: str) -> tuple[int, ...]:
+def _counts(name: str, text: str, low: int = 1) -> tuple[int, ...]:
     parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"{name} {text!r}: wanted numbers from 1 on, such as 1,6,16")
+    if not all(part.strip().isdecimal() and int(part) >= low for part in parts):
+        raise UserError(f"{name} {text!r}: wanted numbers from {low} on, such as 1,6,16")
     return tuple(int(part) for part in parts)
 
 

@@ -14,7 +14,7 @@ from vla import small_model as small
 
 from alpamayo_ros.vla import generation, inference
 from alpamayo_ros.vla.fast import captured
-from alpamayo_ros.vla.fast.runtime import FastRuntime
+from alpamayo_ros.vla.fast.runtime import FastRuntime, without_reasoning
 from alpamayo_ros.vla.inference import PlanningOptions
 from alpamayo_ros.vla.token_sampling import TokenSampling
 
@@ -81,7 +81,7 @@ def test_equal_to_eager(monkeypatch: pytest.MonkeyPatch, n: int, reasoning: str)
         )
         runtime.captures.open = seed == 0
         fast = runtime.plan(prompt, *history, options, seed=seed, reasoning=reasoning)
-        sequences = runtime._without_reasoning(prompt, n) if reasoning == "off" else None
+        sequences = without_reasoning(model, prompt, n) if reasoning == "off" else None
         eager = inference.plan(model, prompt, *history, options, seed=seed, sequences=sequences)
         assert torch.equal(fast.sequences, eager.sequences)
         torch.testing.assert_close(fast.xyz_in_rig_t0, eager.xyz_in_rig_t0, rtol=0, atol=ATOL_M)

@@ -105,7 +105,7 @@ class FastRuntime:
         clock = StageClock(model.device)
         self.fork = None
         if reasoning != "before" and sequences is None:
-            sequences = self._without_reasoning(prompt, options.n_samples)
+            sequences = without_reasoning(model, prompt, options.n_samples)
         with inference.inference_precision(model):
             with clock.stage("vision"):
                 if window is None:
@@ -257,9 +257,10 @@ class FastRuntime:
         self.language.extend(own, padded, 0, visible=visible)
         return branch(model.config.version, own, bare.shape[1] + start, extra + start, visible)
 
-    def _without_reasoning(self, prompt: Prompt, n_samples: int) -> Tensor:
-        """The prompt, the trajectory's start, and the pad that the reference would have drawn."""
-        vocabulary = self.model.vocabulary
-        ids = prompt.input_ids.repeat_interleave(n_samples, 0)
-        tail = ids.new_tensor([[vocabulary.traj_future_start, vocabulary.pad]])
-        return torch.cat((ids, tail.expand(len(ids), -1)), dim=1)
+
+def without_reasoning(model: AlpamayoModel, prompt: Prompt, n_samples: int) -> Tensor:
+    """The prompt, the trajectory's start, and the pad that the reference would have drawn."""
+    vocabulary = model.vocabulary
+    ids = prompt.input_ids.repeat_interleave(n_samples, 0)
+    tail = ids.new_tensor([[vocabulary.traj_future_start, vocabulary.pad]])
+    return torch.cat((ids, tail.expand(len(ids), -1)), dim=1)
