@@ -40,7 +40,9 @@ _PIECE = re.compile(r"<\|[^|<>]*\|>|\w+|[^\w\s]")
 RUNTIMES = ("reference", "eager", "fast")
 GIB = 1024**3
 MINIMUM = 3  # repeats of a row, however long they take
-HEAD = ["runtime", "samples", "tokens", *STAGES, "p99", "peak GiB", "eager / this"]
+HEAD = ["runtime", "samples", "tokens", *STAGES, "p99", "peak GiB", "reference / this",
+        "eager / this"]  # fmt: skip
+RATIOS = ("reference_over_this", "eager_over_this")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,6 @@ def rows_of(
     rows = []
     for name in names:
         medians = {stage: percentiles(values) for stage, values in stages[name].items()}
-        eager = stages.get("eager", stages[name])
         rows.append({
             "runtime": name,
             "samples": planning.n_samples,
@@ -162,14 +163,24 @@ def rows_of(
             "repeats": count,
             "prompt_tokens": length,
             "stages_ms": medians,
-            "eager_over_this": {
-                stage: percentiles(eager[stage])["p50"] / max(medians[stage]["p50"], 1e-6)
-                for stage in STAGES
-            },
+            "eager_over_this": _ratios(stages.get("eager"), medians),
+            "reference_over_this": _ratios(stages.get("reference"), medians),
             "peak_gib": peak,
             "peak_of": "device memory" if on_gpu else "process",
         })  # fmt: skip
     return rows
+
+
+def _ratios(
+    other: Mapping[str, Sequence[float]] | None, medians: Mapping[str, Mapping[str, float]]
+) -> dict[str, float] | None:
+    """Another runtime's medians over these, by stage; None where it did not run."""
+    if other is None:
+        return None
+    return {
+        stage: percentiles(other[stage])["p50"] / max(medians[stage]["p50"], 1e-6)
+        for stage in STAGES
+    }
 
 
 def added(*parts: Mapping[str, float]) -> dict[str, float]:
@@ -278,7 +289,7 @@ def report(result: dict[str, Any]) -> str:
             *(f"{row['stages_ms'][name]['p50']:.1f}" for name in STAGES),
             f"{row['stages_ms']['plan']['p99']:.1f}",
             f"{row['peak_gib']:.2f}",
-            f"{row['eager_over_this']['plan']:.2f}",
+            *(f"{row[key]['plan']:.2f}" if row[key] else "" for key in RATIOS),
         ]
         for row in result["rows"]
     ]

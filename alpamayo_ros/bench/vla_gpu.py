@@ -127,7 +127,7 @@ def report(result: Mapping[str, Any]) -> str:
             f"{took['plan']['p99']:.1f}",
             f"{took['reasoning']['p50'] / tokens:.2f}" if tokens else "",
             f"{took['flow']['p50'] / row['flow_steps']:.2f}",
-            f"{row['eager_over_this']['plan']:.2f}",
+            f"{row['eager_over_this']['plan']:.2f}" if row["eager_over_this"] else "",
         ])  # fmt: skip
     kernels = [[one["name"], f"{one['ms']:.2f}", one["calls"]] for one in result["kernels"]]
     title = (

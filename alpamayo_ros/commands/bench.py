@@ -56,9 +56,9 @@ example:
 _VLA = """Stages of one Alpamayo plan on random weights: no download, no recording, no ROS.
 
 A row for each number of samples with each length of reasoning: the plain algorithm (`reference`:
-transformers' generate), `eager` and `fast`, on a window that moves by a frame a tick: 4 of 16 frames
-are new. full is the released size (11.1 B
-parameters, made on the device: 22 GB there as bfloat16).
+transformers' generate), `eager` and `fast`, on a window that moves by a frame a tick: 4 of 16
+frames are new. full is the released size (11.1 B parameters, made on the device: 22 GB there as
+bfloat16). --gpu-table has every frame new.
 
 examples:
   alpamayo bench vla --size tiny --samples 1,6
