@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     collect.add_argument("--disturb", type=float, default=1.0, metavar="STRENGTH",
                          help="of steering, pedals and start; 0: none (default 1)")  # fmt: skip
     collect.add_argument("--beside", type=float, default=0.0, metavar="STRENGTH",
-                         help="label poses beside the way, by one frame each (--keep 1/3)")  # fmt: skip
+                         help="label poses beside the way, by one frame (--keep 1/3)")  # fmt: skip
     collect.add_argument("--image-width", type=int, default=576, metavar="PX",
                          help="rendered columns: 288 is twice as fast (default 576)")  # fmt: skip
     _store_arguments(collect)
