@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from alpamayo_ros.backends.base import PlannerBackend
-from alpamayo_ros.distill.beside import NEWEST, moved_aside, seen_newest
+from alpamayo_ros.distill.beside import NEWEST, moved_aside, seen_beside
 from alpamayo_ros.distill.shard import ImageForm, ShardWriter
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import CameraRequirement, Manifest
@@ -107,8 +107,8 @@ class Teacher(PlannerBackend):
     def _keep_beside(self, sample: PlannerSample) -> None:
         assert self._expert is not None and self._world is not None
         simulation, cameras = self._world
-        with moved_aside(simulation, self._rng, self._collection.beside):
-            seen = seen_newest(sample, cameras.images(simulation))
+        with moved_aside(simulation, self._rng, self._collection.beside) as factor:
+            seen = seen_beside(sample, cameras.images(simulation), factor)
             self._keep(seen, self._expert.label(sample.t0_ns), (NEWEST,))
 
 
