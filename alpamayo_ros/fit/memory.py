@@ -48,8 +48,9 @@ def plan_bytes(
     hidden, inner = text["hidden_size"], text["intermediate_size"]
     place = 2 * text["num_hidden_layers"] * text["num_key_value_heads"] * text["head_dim"] * _WIDE
     own = n * (load.new_tokens + N_WAYPOINTS)
-    # eager repeats the prompt for every sample, and grows by copying: one layer exists twice.
-    cache = place * ((length + own) if fast else (n * length + own))
+    # eager repeats the prompt for every sample, and grows by copying: one layer exists twice. fast
+    # holds it as it was read and where its graphs look for it.
+    cache = place * ((2 * length + own) if fast else (n * length + own))
     copied = 0 if fast else cache // text["num_hidden_layers"]
     frames = load.cameras * N_FRAMES
     layers = 1 + len(vision["deepstack_visual_indexes"])
