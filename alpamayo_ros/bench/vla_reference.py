@@ -1,6 +1,7 @@
 """The plain algorithm, as the release does it: what `eager` and `fast` are held against.
 
-transformers' own `generate` with a dynamic cache, the prompt read anew for every sample, logits kept, a mask over everything for the expert, and the history's speed solved for each sample.
+transformers' own `generate` with a dynamic cache, the prompt read anew for every sample, logits
+kept, a mask over everything for the expert, and the history's speed solved for each sample.
 """
 
 from __future__ import annotations
