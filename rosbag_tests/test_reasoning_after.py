@@ -23,8 +23,15 @@ def test_reasoning_follows_with_its_own_t0(bench: Bench, manifest: Callable[...,
     drive = Drive(bench.node)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
-    traces = heard["reasoning_trace"]
-    bench.wait(lambda: len(traces) >= 4 and len(heard["reasoning"]) >= 4, 30.0, "reasonings")
+
+    def traces_of_the_model() -> list[Any]:
+        # A slow start makes the safety stage publish a stop, which says why.
+        return [trace for trace in heard["reasoning_trace"] if trace.source == "model"]
+
+    bench.wait(lambda: len(traces_of_the_model()) >= 4, 30.0, "reasonings")
+    traces = traces_of_the_model()
+    words = [message.data for message in heard["reasoning"]]
+    assert words.count(traces[0].text) == 1
     planned = [status for status in bench.statuses if status.outcome == status.PLANNED]
     assert all(status.reasoning_follows for status in planned)
     t0s = [nanoseconds(trace.header.stamp) for trace in traces]
@@ -32,7 +39,8 @@ def test_reasoning_follows_with_its_own_t0(bench: Bench, manifest: Callable[...,
     assert set(t0s) <= {nanoseconds(path.header.stamp) for path in bench.paths}
     assert len(bench.paths) > len(traces)  # each was overtaken by a plan
     for trace, t0_ns in zip(traces, t0s):
-        assert (trace.text, trace.source) == (f"of {t0_ns}", "model")
+        assert trace.text == f"of {t0_ns}"
         assert trace.longitudinal_decision == "follow lead"
-        assert trace.delay_ms >= 15 * 10  # its steps sleep that long
+        # Its steps sleep 150 ms, and begin before the executor has published the plan.
+        assert trace.delay_ms > 0
         assert trace.header.frame_id == bench.paths[-1].header.frame_id
