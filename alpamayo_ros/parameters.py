@@ -18,7 +18,7 @@ from alpamayo_ros.manifest import CameraRequirement
 from alpamayo_ros.parameter_table import BY_NAME, MAX_OFFSET_MS, PARAMETERS, check_value
 from alpamayo_ros.pipeline import PipelineSettings
 from alpamayo_ros.safety.limits import load_vehicle
-from alpamayo_ros.safety.stage import SafetySettings
+from alpamayo_ros.safety.rulings import SafetySettings
 from alpamayo_ros.sampling import SamplingLimits
 from alpamayo_ros.types import CAMERA_NAMES, NS_PER_MS, Pose3
 from alpamayo_ros.yaml_text import YamlError, load_yaml, read_yaml

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 from yaml.composer import ComposerError
-from yaml.events import AliasEvent, Event
+from yaml.events import AliasEvent
 from yaml.nodes import Node
 
 MAX_DEPTH = 32  # the deepest file of ours has 5
@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
         before, deepest = self._nodes, self._deepest
         self._nodes += 1
         self._depth = self._deepest = self._depth + 1
-        self._check_depth(self._depth, event)
+        self._check_depth(self._depth, event.start_mark)
         node = super().compose_node(parent, index)
         if anchor := getattr(event, "anchor", None):
             self._extents[anchor] = (self._nodes - before, self._deepest - self._depth + 1)
@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _count_alias(self, event: AliasEvent) -> None:
-        mark = event.start_mark
+        mark: Any = event.start_mark
         if not self._takes_aliases:
             raise ComposerError(None, None, "aliases (*name) are not taken", mark)
         if event.anchor not in self._extents:
@@ -53,14 +53,13 @@ class _Loader(yaml.SafeLoader):
         nodes, levels = self._extents[event.anchor]
         self._nodes += nodes
         self._deepest = max(self._deepest, self._depth + levels)
-        self._check_depth(self._depth + levels, event)
+        self._check_depth(self._depth + levels, mark)
         if self._nodes > MAX_UNFOLDED:
             raise ComposerError(None, None, f"aliases unfold to more than {MAX_UNFOLDED}", mark)
 
-    def _check_depth(self, depth: int, event: Event) -> None:
+    def _check_depth(self, depth: int, mark: Any) -> None:
         if depth > MAX_DEPTH:
-            detail = f"nested more than {MAX_DEPTH} deep"
-            raise ComposerError(None, None, detail, event.start_mark)
+            raise ComposerError(None, None, f"nested more than {MAX_DEPTH} deep", mark)
 
 
 def load_yaml(text: str, aliases: bool = False) -> Any:

@@ -11,7 +11,8 @@ from simulate import START_NS, Motion, ms
 from alpamayo_ros import action_space, geometry
 from alpamayo_ros.safety.checks import Situation, check
 from alpamayo_ros.safety.limits import VehicleLimits
-from alpamayo_ros.safety.stage import SafetySettings, SafetyStage
+from alpamayo_ros.safety.rulings import SafetySettings
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.types import (
     Decisions,
     EgoPose,

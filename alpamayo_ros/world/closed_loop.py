@@ -13,7 +13,8 @@ from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.control.follower import Follower, RigState
 from alpamayo_ros.control.reference import Reference, reference_from_plan
 from alpamayo_ros.geometry import pose_from_quaternion
-from alpamayo_ros.safety.stage import Ego, SafetySettings, SafetyStage
+from alpamayo_ros.safety.rulings import Ego, SafetySettings
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.types import (
     NS_PER_MS,
     EgoPose,

@@ -11,7 +11,8 @@ from safety_cases import STRAIGHT, T0_NS, actions, moved, plan_of, stage
 from simulate import ms
 
 from alpamayo_ros import geometry
-from alpamayo_ros.safety.stage import STILL_TO_COME, Ego, FallbackPlan, Ruling, SafetyStage
+from alpamayo_ros.safety.rulings import Ego, FallbackPlan, Ruling
+from alpamayo_ros.safety.stage import STILL_TO_COME, SafetyStage
 from alpamayo_ros.types import EgoPose, Plan, Rejection, RejectionReason
 
 LOST = Rejection(RejectionReason.CAMERA_MISSING, "front_wide")
