@@ -32,8 +32,8 @@ def examined(bench: Bench) -> tuple[int, list[dict[str, Any]]]:
 
 def test_a_sound_graph(bench: Bench) -> None:
     """Exit code 0; rates, ages and frames of every input are told."""
-    bench.start_planner(autostart=True)
-    drive = Drive(bench.node)
+    bench.start_planner(autostart=True, use_sim_time=True)
+    drive = Drive(bench.node, sim_time=True)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait_plans(1)

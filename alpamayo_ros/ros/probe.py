@@ -32,7 +32,8 @@ from alpamayo_ros.parameters import PlannerSettings, settings_from
 from alpamayo_ros.ros.convert import message_class
 from alpamayo_ros.ros.declared import plain
 
-DISCOVERY_S = 5.0  # at most, for a node to be found and for each of its answers
+DISCOVERY_S = 5.0  # at most, for a node to be found
+ANSWER_S = 20.0  # at most, for each answer of a node that is there: a machine may be busy
 SETTLE_S = 2.0  # until every endpoint of a graph is known
 SPIN_S = 0.02
 SIM_TIME = "use_sim_time"
@@ -102,11 +103,11 @@ class _Probe:
 
     def _call(self, kind: Any, name: str, request: Any) -> Any:
         client = self._node.create_client(kind, f"{self._seen.planner}/{name}")
-        self._spin(DISCOVERY_S, client.service_is_ready)
+        self._spin(ANSWER_S, client.service_is_ready)
         if not client.service_is_ready():
             return None
         future = client.call_async(request)
-        self._spin(DISCOVERY_S, future.done)
+        self._spin(ANSWER_S, future.done)
         return future.result() if future.done() else None
 
     def _parameters(self, names: list[str]) -> dict[str, Any] | None:
