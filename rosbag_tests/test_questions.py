@@ -82,13 +82,16 @@ def test_plans_go_on_while_a_question_is_answered(
 def test_questions_that_are_not_taken(bench: Bench, manifest: Callable[..., str]) -> None:
     """While unconfigured, inactive and without an input, then for what is asked: each is refused
     with the reason; a good one is answered in between, with its newlines made spaces."""
-    bench.start_planner(SCRIPT, configure_odometry_wait_s=0.0, model=manifest(takes_questions=True))
+    bench.start_planner(
+        SCRIPT, use_sim_time=True, configure_odometry_wait_s=0.0,
+        model=manifest(takes_questions=True),
+    )  # fmt: skip
     assert "configure and activate" in ask(bench).message
     assert bench.change("configure")
     assert "the planner is inactive: activate it" in ask(bench).message
     assert bench.change("activate")
     assert "nothing to look at yet" in ask(bench).message
-    drive = Drive(bench.node)
+    drive = Drive(bench.node, sim_time=True)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait_plans(1)
