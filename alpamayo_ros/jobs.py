@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -148,7 +150,16 @@ _opened: tuple[Any, Any] | None = None  # of a worker process
 
 def _open(task: Any) -> None:
     global _opened
+    # A caller that was killed cannot stop its workers: they would wait for items for ever.
+    threading.Thread(target=_leave_with_caller, daemon=True).start()
     _opened = task, task.open()
+
+
+def _leave_with_caller() -> None:
+    caller = multiprocessing.parent_process()
+    if caller is not None:
+        caller.join()
+        os._exit(1)
 
 
 def _do(item: Any) -> Any:

@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                          help="label N instants in a row of every M (default 8/24)")  # fmt: skip
     collect.add_argument("--disturb", type=float, default=1.0, metavar="STRENGTH",
                          help="of steering, pedals and start; 0: none (default 1)")  # fmt: skip
+    collect.add_argument("--beside", type=float, default=0.0, metavar="STRENGTH",
+                         help="label poses beside the way, by one frame (--keep 1/3)")  # fmt: skip
     collect.add_argument("--image-width", type=int, default=576, metavar="PX",
                          help="rendered columns: 288 is twice as fast (default 576)")  # fmt: skip
     _store_arguments(collect)
@@ -101,14 +103,14 @@ def _collect(args: argparse.Namespace) -> int:
     keep, slash, period = args.keep.partition("/")
     if not (slash and keep.isdecimal() and period.isdecimal() and 0 < int(keep) <= int(period)):
         raise UserError(f"--keep is {args.keep!r}, wanted N/M such as 8/24")
-    if not 0.0 <= args.beta <= 1.0 or args.disturb < 0.0:
-        raise UserError("--beta wants 0 to 1, --disturb 0 or more")
+    if not 0.0 <= args.beta <= 1.0 or min(args.disturb, args.beside) < 0.0:
+        raise UserError("--beta wants 0 to 1, --disturb and --beside 0 or more")
     if args.image_width % 36 or not 36 <= args.image_width <= IMAGE_WIDTH:
         raise UserError(f"--image-width wants a multiple of 36 up to {IMAGE_WIDTH}")
     form = _form(args.student)
     collection = Collection(
         form, args.seconds, args.drive, args.beta, int(keep), int(period), args.disturb,
-        args.image_width,
+        args.image_width, args.beside,
     )  # fmt: skip
     # What the labels are worth is the labeller's; whoever drove only chose the states.
     origin = Origin("expert", "Apache-2.0", form, collection.settings())

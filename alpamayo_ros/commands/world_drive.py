@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.commands.replay import make_folder
 from alpamayo_ros.errors import UserError
 
@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to drive, with what, how."""
     parser.add_argument("--model", default="expert", metavar="NAME",
                         help="a model's name or manifest, or expert (default)")  # fmt: skip
+    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE",
+                        help="overrides an option of the manifest: threads=1")  # fmt: skip
     parser.add_argument("--scenarios", default="all", metavar="LIST",
                         help="all, no-traffic, traffic or names such as free,lead")  # fmt: skip
     parser.add_argument(
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         args.black_cameras,
         args.latency_ms,
         not args.no_safety,
+        tuple(map(model_option, args.option)),
     )
     if args.out is not None:
         make_folder(args.out)

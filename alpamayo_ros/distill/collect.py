@@ -8,6 +8,7 @@ the stretches that are kept, and for a student that drives.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.distill.beside import NEWEST, moved_aside, seen_beside
 from alpamayo_ros.distill.shard import ImageForm, ShardWriter
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import CameraRequirement, Manifest
 from alpamayo_ros.types import CAMERA_NAMES, IMAGE_WIDTH, N_FRAMES, Plan, PlannerSample
 from alpamayo_ros.world.closed_loop import WARM_UP_NS, ClosedLoop
-from alpamayo_ros.world.expert import NAME, Expert
+from alpamayo_ros.world.expert import NAME, Expert, Label
 from alpamayo_ros.world.planners import load_model
 from alpamayo_ros.world.rig import default_rig
 from alpamayo_ros.world.scenarios import make_scenario
@@ -30,6 +32,7 @@ from alpamayo_ros.world.vehicle import Command
 from alpamayo_ros.world.views import WorldCameras
 
 _BLOCK_S = 2.0  # how long the one who drives stays
+_LOOK_AT_ANY_SIZE = ("kinematic", "student")
 _LEAST_CONFIDENCE = 0.02  # further from the way the expert's answer teaches nothing
 
 
@@ -45,10 +48,11 @@ class Collection:
     period: int = 24
     disturbance: float = 1.0  # of steering, pedals and the start; 0: none
     image_width: int = 576  # of what is rendered
+    beside: float = 0.0  # instants are labelled beside the way, by the newest frame; 0: on it
 
     def settings(self) -> dict[str, Any]:
         """For the labels' manifest."""
-        names = ("seconds", "beta", "keep", "period", "disturbance", "image_width")
+        names = ("seconds", "beta", "keep", "period", "disturbance", "image_width", "beside")
         return {"drive": self.drive, **{name: getattr(self, name) for name in names}}
 
 
@@ -66,28 +70,46 @@ class Teacher(PlannerBackend):
         self.shard = ShardWriter(collection.form)
         self._collection, self._driver, self._rng = collection, driver, rng
         self._expert: Expert | None = None
+        self._world: tuple[Simulation, WorldCameras] | None = None
         self._expert_until_ns, self._expert_drives = 0, True
 
     def load(self) -> None:
         """Nothing to load."""
 
-    def begin(self, simulation: Simulation) -> None:
+    def begin(self, simulation: Simulation, cameras: WorldCameras) -> None:
         """The drive that is taught."""
-        self._expert = Expert(simulation)
+        self._expert, self._world = Expert(simulation), (simulation, cameras)
 
     def plan(self, sample: PlannerSample) -> Plan:
         """Whoever drives now; the label goes to the shard where it is to be kept."""
         assert self._expert is not None
         label = self._expert.label(sample.t0_ns)
-        if _kept(self._collection, sample.t0_ns) and label.confidence > _LEAST_CONFIDENCE:
-            # The expert knows the world: what it would do is the truth that a student is told.
-            self.shard.add(sample, label.plan, label.confidence, label.plan.action)
+        if _kept(self._collection, sample.t0_ns):
+            if self._collection.beside:
+                self._keep_beside(sample)
+            else:
+                self._keep(sample, label)
         if sample.t0_ns >= self._expert_until_ns:
             self._expert_until_ns = sample.t0_ns + round(_BLOCK_S * 1e9)
             self._expert_drives = bool(self._rng.random() < self._collection.beta)
         if self._driver is None or self._expert_drives:
             return label.plan
         return self._driver.plan(sample)
+
+    def _keep(
+        self, sample: PlannerSample, label: Label, frames: Sequence[int] = range(N_FRAMES)
+    ) -> None:
+        if label.confidence > _LEAST_CONFIDENCE:
+            # The expert knows the world: what it would do is the truth that a student is told.
+            action = label.plan.action
+            self.shard.add(sample, label.plan, label.confidence, action, frames=frames)
+
+    def _keep_beside(self, sample: PlannerSample) -> None:
+        assert self._expert is not None and self._world is not None
+        simulation, cameras = self._world
+        with moved_aside(simulation, self._rng, self._collection.beside) as factor:
+            seen = seen_beside(sample, cameras.images(simulation), factor)
+            self._keep(seen, self._expert.label(sample.t0_ns), (NEWEST,))
 
 
 class Disturbance:
@@ -138,12 +160,13 @@ def collect_drive(
             now_ns = simulation.time_ns
             last = now_ns + (N_FRAMES - 1) * FRAME_PERIOD_NS
             until = range(now_ns, last + 1, FRAME_PERIOD_NS)
-            wanted = looks or any(_kept(collection, EPOCH_NS + t_ns) for t_ns in until)
+            kept = any(_kept(collection, EPOCH_NS + t_ns) for t_ns in until)
+            wanted = looks or (kept and not collection.beside)
             return cameras.images(simulation) if wanted and last >= WARM_UP_NS else black
 
         disturb = Disturbance(rng, collection.disturbance) if collection.disturbance else None
         loop = ClosedLoop(scenario, teacher, camera, disturb=disturb)
-        teacher.begin(loop.simulation)
+        teacher.begin(loop.simulation, cameras)
         if collection.disturbance:
             _displace(loop.simulation, rng, collection.disturbance)
         loop.run()
@@ -166,6 +189,8 @@ def _displace(simulation: Simulation, rng: np.random.Generator, strength: float)
 def load_driver(collection: Collection) -> PlannerBackend | None:
     """Who drives; None for the expert. Raises ModelError."""
     driver = load_model(collection.drive)
-    if driver is not None and driver.manifest.uses_images and collection.image_width != IMAGE_WIDTH:
+    # A student reduces images of any size to its own; labels are stored so too.
+    small = collection.image_width != IMAGE_WIDTH
+    if driver is not None and small and driver.manifest.backend not in _LOOK_AT_ANY_SIZE:
         raise ModelError(f"model {collection.drive} drives by images of {IMAGE_WIDTH} columns only")
     return driver

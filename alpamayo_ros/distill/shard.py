@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -71,8 +71,10 @@ class ShardWriter:
         confidence: float,
         truth: NDArray[np.float64] | None,
         extras: Mapping[str, NDArray[Any]] | None = None,
+        frames: Sequence[int] = range(N_FRAMES),
     ) -> None:
-        """One instant; `truth` (64, 2) is what was really driven, or the best there is."""
+        """One instant; `truth` (64, 2) is what was really driven, or the best there is; of the
+        four `frames` those are kept."""
         unknown = np.full_like(plan.action, np.nan)
         self._rows.append(
             {
@@ -86,7 +88,7 @@ class ShardWriter:
                 "truth": (unknown if truth is None else truth).astype(np.float32),
                 "candidates": plan.candidates_xyz_in_rig_t0.astype(np.float32),
                 "confidence": np.float32(confidence),
-                "frame_index": self._frame_index(sample),
+                "frame_index": self._frame_index(sample, frames),
                 "navigation": np.str_(sample.navigation or ""),
                 "reasoning": np.str_(plan.reasoning),
                 "longitudinal": np.str_(plan.decisions.longitudinal),
@@ -95,13 +97,13 @@ class ShardWriter:
             }
         )
 
-    def _frame_index(self, sample: PlannerSample) -> NDArray[np.int32]:
+    def _frame_index(self, sample: PlannerSample, frames: Sequence[int]) -> NDArray[np.int32]:
         """(C, 4) into the frames, which are reduced and stored when first seen."""
         rows = {CAMERA_NAMES[index]: row for row, index in enumerate(sample.camera_indices)}
         index = np.full((len(self.form.cameras), N_FRAMES), MISSING, np.int32)
         for place, name in enumerate(self.form.cameras):
             row = rows.get(name)
-            for frame in range(N_FRAMES) if row is not None else ():
+            for frame in frames if row is not None else ():
                 key = name, int(sample.image_stamps_ns[row, frame])
                 if key not in self._known:
                     self._known[key] = len(self._frames)

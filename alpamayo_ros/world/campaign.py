@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.safety.limits import load_vehicle
 from alpamayo_ros.safety.rulings import SafetySettings
 from alpamayo_ros.viz.canvas import save_picture
@@ -39,6 +38,7 @@ class Campaign:
     black_cameras: bool = False
     latency_ms: float = 60.0
     safety: bool = True
+    options: tuple[tuple[str, Any], ...] = ()  # over those of the model's manifest
 
     @property
     def drives(self) -> list[tuple[str, int]]:
@@ -50,38 +50,31 @@ def run_campaign(
     campaign: Campaign, jobs: int, on_result: Callable[[Result], None] = lambda result: None
 ) -> list[Result]:
     """Results in the order of `campaign.drives`; `on_result` hears each as it is there."""
-    results: dict[tuple[str, int], Result] = {}
-    if jobs == 1:
-        backend = load_model(campaign.model)
-        for kind, seed in campaign.drives:
-            results[kind, seed] = _drive(campaign, backend, kind, seed)
-            on_result(results[kind, seed])
-    else:
-        # Spawned: a model's threads and a renderer do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, _load, (campaign,)) as pool:
-            pending = {pool.submit(_drive_here, *drive): drive for drive in campaign.drives}
-            try:
-                for future in as_completed(pending):
-                    results[pending[future]] = future.result()
-                    on_result(future.result())
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    return [results[drive] for drive in campaign.drives]
+    results: dict[int, Result] = {}
+    for index, result in run_all(_Drives(campaign), campaign.drives, Machines(jobs)):
+        results[index] = result
+        on_result(result)
+    return [results[index] for index in range(len(campaign.drives))]
 
 
-_loaded: tuple[Campaign, PlannerBackend | None] | None = None  # of a worker process
+@dataclass(frozen=True)
+class _Drives:
+    """Whatever process drives."""
 
+    campaign: Campaign
 
-def _load(campaign: Campaign) -> None:
-    global _loaded
-    _loaded = campaign, load_model(campaign.model)
+    def open(self) -> PlannerBackend | None:
+        """Who plans."""
+        return load_model(self.campaign.model, dict(self.campaign.options))
 
+    def do(self, opened: PlannerBackend | None, item: tuple[str, int]) -> Result:
+        """One drive."""
+        return _drive(self.campaign, opened, *item)
 
-def _drive_here(kind: str, seed: int) -> Result:
-    assert _loaded is not None
-    return _drive(*_loaded, kind, seed)
+    def close(self, opened: PlannerBackend | None) -> None:
+        """Give back the model."""
+        if opened is not None:
+            opened.close()
 
 
 def _drive(campaign: Campaign, backend: PlannerBackend | None, kind: str, seed: int) -> Result:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.backends.registry import create_backend
@@ -49,11 +51,15 @@ class ModelPlanner:
         return self._backend.plan(sample) if isinstance(sample, PlannerSample) else None
 
 
-def load_model(model: str) -> PlannerBackend | None:
+def load_model(
+    model: str, options: Mapping[str, Any] = MappingProxyType({})
+) -> PlannerBackend | None:
     """A loaded backend, or None for the expert. Raises ModelError."""
     if model == expert.NAME:
+        if options:
+            raise ModelError(f"the expert has no options such as {', '.join(options)}")
         return None
-    backend = create_backend(model)
+    backend = create_backend(model, options=options)
     if not backend.manifest.cameras.minimum <= 4 <= backend.manifest.cameras.maximum:
         raise ModelError(f"the world has 4 cameras, which model {model} does not take")
     backend.load()

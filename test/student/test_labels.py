@@ -14,14 +14,21 @@ import numpy as np
 import pytest
 from student import small
 
+from alpamayo_ros.action_space import integrate
 from alpamayo_ros.cli import main
+from alpamayo_ros.distill.beside import moved_aside
 from alpamayo_ros.distill.explain import explain, stamp_ns
-from alpamayo_ros.distill.shard import LabelError, ShardWriter, read_shard
+from alpamayo_ros.distill.shard import MISSING, LabelError, ShardWriter, read_shard
 from alpamayo_ros.distill.store import LabelStore, Origin, open_labels
 from alpamayo_ros.student.inputs import reduced
+from alpamayo_ros.world.closed_loop import ClosedLoop
+from alpamayo_ros.world.scenarios import make_scenario
+from alpamayo_ros.world.vehicle import Command
 
 COLLECT = ["distill", "collect", "--scenarios", "straight,curvy", "--seeds", "1-2", "--seconds",
            "4", "--keep", "2/6", "--image-width", "144"]  # fmt: skip
+BESIDE = ["distill", "collect", "--scenarios", "straight", "--seeds", "1", "--seconds", "4",
+          "--keep", "1/2", "--beside", "1", "--disturb", "0", "--image-width", "144"]  # fmt: skip
 
 
 def test_a_shard_gives_back_what_it_was_given(tmp_path: Path) -> None:
@@ -125,3 +132,33 @@ def test_without_ray_the_remedy_is_named(
     arguments = [*COLLECT, "--out", str(tmp_path / "labels"), "--ray", "local"]
     assert main(arguments) == 2
     assert "pip install 'alpamayo_ros[ray]'" in capsys.readouterr().err
+
+
+def test_beside_the_way_one_frame_is_labelled(tmp_path: Path) -> None:
+    """A straight road: the further to the right, the further to the left the way leads."""
+    out = tmp_path / "labels"
+    assert main([*BESIDE, "--out", str(out)]) == 0
+    shard = read_shard(out / "shards" / "straight-1.npz")
+    index = shard.arrays["frame_index"]
+    assert (index[:, :, :3] == MISSING).all() and (index[:, :, 3] >= 0).all()
+    assert len(np.unique(index[:, :, 3])) == 4 * len(shard)
+    # At first the vehicle is where nobody drove; after 6.4 s it is back in its lane.
+    action, speed = shard.arrays["truth"].astype(float), shard.arrays["speed"]
+    ends = np.array([integrate(a, v)[0][-1, 1] for a, v in zip(action, speed)])
+    assert np.ptp(ends) > 1.0
+    # The motion so far tells nothing of it: that was driven straight.
+    assert np.abs(shard.arrays["history"][:, :, 1]).max() < 0.05
+
+
+def test_beside_does_not_disturb_the_drive(tmp_path: Path) -> None:
+    """The same drive, with and without the looks from beside."""
+    scenario = make_scenario("lead", 3, 4.0)
+    drive = ClosedLoop(scenario, None).simulation
+    other = ClosedLoop(scenario, None).simulation
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        with moved_aside(other, rng, 1.0):
+            assert other.ego != drive.ego
+        drive.step(Command(0.5))
+        other.step(Command(0.5))
+        assert other.ego == drive.ego and other.s_m == drive.s_m
