@@ -196,7 +196,7 @@ class ClosedLoop:
             ego = Ego(pose.speed_mps, odometry_from_rig, pose.frame_id)
             ruling = stage.judge(plan, ego, pose.stamp_ns, now_ns)
             if str(ruling.verdict.action) != "accepted":
-                self.safety_actions[str(ruling.verdict)] += 1
+                self.safety_actions[ruling.verdict.kind] += 1
             plan = ruling.plan
         stop = stage.fallback(pose, now_ns)
         if stop is not None:
