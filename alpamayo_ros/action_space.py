@@ -31,3 +31,18 @@ def integrate(action: ArrayLike, speed_t0_mps: float) -> tuple[Array, Array]:
     xyz[:, 0] = np.cumsum(vx[:-1] + vx[1:]) * dt / 2
     xyz[:, 1] = np.cumsum(vy[:-1] + vy[1:]) * dt / 2
     return xyz, geometry.yaw_to_rotation(headings[1:])
+
+
+def forward_only(action: ArrayLike, speed_t0_mps: float) -> Array:
+    """Actions (64, 2) whose braking ends at standstill, for planners that were not taught to
+    reverse: theirs is noise about standing. A vehicle that rolls backwards at t0 keeps its own.
+    """
+    held = np.array(action, dtype=np.float64)
+    speed = speed_t0_mps
+    if speed < 0.0:
+        return held
+    for k, acceleration in enumerate(held[:, 0]):
+        after = max(speed + WAYPOINT_STEP_S * acceleration, 0.0)
+        held[k, 0] = (after - speed) / WAYPOINT_STEP_S
+        speed = after
+    return held

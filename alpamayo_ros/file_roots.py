@@ -11,15 +11,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alpamayo_ros.manifest import is_path
 from alpamayo_ros.parameter_table import PARAMETERS
 from alpamayo_ros.parameters import parsed_option
-from alpamayo_ros.resources import resource
+from alpamayo_ros.resources import is_path, resource
 
 ROOTS = "file_roots"
 OPTIONS = "model_options"
 BAD_PATH = (ValueError, RuntimeError, OSError)  # a NUL, no such user, links in a circle
 SHIPPED = ("models", "config")
+SHIPPED_BY_NAME = ("model", "rig_views")
 NAMING_FILES = tuple(parameter.name for parameter in PARAMETERS if parameter.names_files)
 
 
@@ -79,7 +79,7 @@ def _named(name: str, value: Any, model: str) -> Iterable[Path]:
                 if len(path.parts) > 1 or ".." in path.parts or text.startswith("~"):
                     yield folder / path if not text.startswith("~") else path
     elif name in NAMING_FILES and isinstance(value, str) and value:
-        if name != "model" or is_path(value):
+        if name not in SHIPPED_BY_NAME or is_path(value):
             yield Path(value)
 
 

@@ -73,17 +73,12 @@ class Manifest:
 _IN_FOLDER = "manifest.yaml"
 
 
-def is_path(model: str) -> bool:
-    """Whether a `model` is the path of a manifest, and not the name of a shipped one."""
-    return "/" in model or model.endswith((".yaml", ".yml"))
-
-
 def load_manifest(model: str) -> Manifest:
     """A manifest by model name or by path. Raises ModelError.
 
     A shipped model is models/<name>.yaml, or models/<name>/manifest.yaml with its files beside it.
     """
-    looks_like_path = is_path(model)
+    looks_like_path = resources.is_path(model)
     path = Path(model) if looks_like_path else _shipped_path(model)
     try:
         content = read_yaml(path)

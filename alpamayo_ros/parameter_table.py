@@ -93,6 +93,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "",
         "reproject images to these views: a name in config/views/ or the path of such a file; "
         "empty: images are taken as they are",
+        names_files=True,
     ),
     Parameter(
         "camera_info_topics",
@@ -137,7 +138,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         "plan_timeout_s",
         10.0,
         "a model's process that takes longer for a plan, or a step of an answer, is killed and "
-        "started anew",
+        "started anew; a thread cannot be: while it hangs the vehicle is stopped, and setting this "
+        "with isolation thread is refused",
         0.1,
         600.0,
     ),

@@ -18,7 +18,7 @@ from alpamayo_ros.manifest import CameraRequirement
 from alpamayo_ros.parameter_table import BY_NAME, MAX_OFFSET_MS, PARAMETERS, check_value
 from alpamayo_ros.pipeline import PipelineSettings
 from alpamayo_ros.safety.limits import load_vehicle
-from alpamayo_ros.safety.stage import SafetySettings
+from alpamayo_ros.safety.rulings import SafetySettings
 from alpamayo_ros.sampling import SamplingLimits
 from alpamayo_ros.types import CAMERA_NAMES, NS_PER_MS, Pose3
 from alpamayo_ros.yaml_text import YamlError, load_yaml, read_yaml
@@ -169,6 +169,12 @@ def _check_together(v: Mapping[str, Any]) -> list[str]:
             f"odometry_wait_ms ({v['odometry_wait_ms']:g}) is above tick_deadline_ms "
             f"({v['tick_deadline_ms']:g}): odometry would never be extrapolated"
         )
+    for label in ("plan_timeout_s", "load_timeout_s"):
+        if v["isolation"] == "thread" and v[label] != BY_NAME[label].default:
+            problems.append(
+                f"{label} is {v[label]:g} with isolation thread, and no thread can be ended: set "
+                "isolation to process, or leave it out"
+            )
     offset = list(v["odometry_child_from_rig"])
     if offset and (len(offset) != 7 or not geometry.is_unit_quaternion(offset[3:])):
         problems.append(

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from alpamayo_ros.buffers import FrameBuffer, FrameSlot, PoseBuffer
-from alpamayo_ros.camera_policy import CameraPolicy, all_of
-from alpamayo_ros.laggards import Arrivals, check_against_clock, name_laggard, out_of_order
-from alpamayo_ros.lost_cameras import LostCameras
-from alpamayo_ros.motion import BELIEVED, HISTORY_SPAN_NS, is_elsewhere
-from alpamayo_ros.sampling import FRAME_SPAN_NS, SamplingLimits, Selection, select
-from alpamayo_ros.schedule import TICK_NS, TickSchedule
+from alpamayo_ros.camera_policy import CameraPolicy
+from alpamayo_ros.due_ticks import DueTicks, PipelineSettings, Tick
+from alpamayo_ros.laggards import Arrivals, check_against_clock, out_of_order
+from alpamayo_ros.motion import HISTORY_SPAN_NS, is_elsewhere
+from alpamayo_ros.sampling import FRAME_SPAN_NS
+from alpamayo_ros.schedule import TICK_NS
 from alpamayo_ros.types import NS_PER_MS, NS_PER_S, EgoPose, Rejection, RejectionReason
 
 # Stamps that run backwards by more than this are a restarted recording or a reset simulator;
@@ -29,26 +28,6 @@ BACKWARD_JUMP_NS = 200 * NS_PER_MS
 FORWARD_JUMP_NS = 2 * NS_PER_S
 # "now" is read before the lock is held, so that threads may hand it in slightly out of order.
 NOW_BACKWARD_NS = 1 * NS_PER_S
-
-STUCK = (
-    "(unchanged since the vehicle stands; when it is right, drive on by hand, or deactivate and "
-    "activate the planner)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineSettings:
-    """What a user may set about time."""
-
-    cameras: tuple[str, ...]
-    limits: SamplingLimits = field(default_factory=SamplingLimits)
-    tick_deadline_ns: int = 150 * NS_PER_MS  # after due: a tick without t0 is refused
-    odometry_wait_ns: int = 100 * NS_PER_MS  # after due: odometry is extrapolated
-    future_tolerance_ns: int = 100 * NS_PER_MS  # a stamp ahead of now
-    transport_slack_ns: int = 250 * NS_PER_MS  # kept beyond what one sample spans
-
-
-Tick = Selection | Rejection
 
 
 class Pipeline:
@@ -62,13 +41,8 @@ class Pipeline:
         slack_ns = max(settings.transport_slack_ns, settings.tick_deadline_ns + TICK_NS)
         self.frames = {name: FrameBuffer(name, frames_ns + slack_ns) for name in settings.cameras}
         self.poses = PoseBuffer(HISTORY_SPAN_NS + slack_ns + 250 * NS_PER_MS)
-        self._lost = LostCameras(
-            self.frames, policy or all_of(settings.cameras), settings.limits.frame_tolerance_ns
-        )
-        self._schedule = TickSchedule()
         self._arrivals = Arrivals()
-        self._refused: dict[int, Rejection] = {}  # candidates for t0 that proved invalid
-        self._doubt: Rejection | None = None  # what odometry contradicted itself in
+        self._due = DueTicks(settings, policy, self.frames, self.poses, self._arrivals)
         self._newest_now_ns = 0
         self._ready: deque[Tick] = deque()
         self._lock = threading.RLock()
@@ -120,29 +94,18 @@ class Pipeline:
         """Begin ticking; frames from before now serve as history, not as t0."""
         with self._lock:
             self._ready.clear()
-            self._refused.clear()
-            self._lost.clear()
-            self._doubt = None
-            self._schedule.start(now_ns)
-            watermark = self._watermark_ns()
-            if watermark is not None:
-                self._schedule.last_t0_ns = watermark
+            self._due.start(now_ns)
 
     def stop(self) -> None:
         """Stop ticking; buffers go on filling."""
         with self._lock:
             self._ready.clear()
-            self._schedule.stop()
+            self._due.stop()
 
     def is_wanted(self, stamp_ns: int) -> bool:
         """Whether a frame is likely to be selected, so that it is worth decoding on arrival."""
         with self._lock:
-            due = self._schedule.due_ns
-            if due is None:
-                return False
-            # Frames of the last 300 ms are wanted at the same phase as those of t0.
-            phase_ns = (stamp_ns - due + TICK_NS // 2) % TICK_NS - TICK_NS // 2
-            return abs(phase_ns) <= self._frame_period_ns(stamp_ns) // 2 + 5 * NS_PER_MS
+            return self._due.wants(stamp_ns)
 
     # ---- what is due -------------------------------------------------------------------------
 
@@ -153,130 +116,18 @@ class Pipeline:
         selections are made, deadlines do not pass.
         """
         with self._lock:
-            if self._schedule.due_ns is None:
+            if self._due.due_ns is None:
                 return []
             self._note(now_ns)
-            if now_ns and self._schedule.due_ns == 0 and not self._schedule.locked:
-                self._schedule.due_ns = now_ns  # started before the clock: it starts only now
             ticks = list(self._ready)
             self._ready.clear()
             while True:
-                tick = self._next_tick(now_ns)
+                tick = self._due.next(now_ns)
                 if tick is None:
                     return ticks
                 ticks.append(tick)
 
-    def _next_tick(self, now_ns: int) -> Tick | None:
-        due = self._schedule.due_ns
-        assert due is not None
-        watermark = self._watermark_ns()
-        if watermark is not None and self._lost.take_back(watermark):
-            self._refused.clear()
-        refusal: Rejection | None = None
-        for t0_ns in self._candidates(now_ns):
-            outcome = self._refused.get(t0_ns) or self._try(t0_ns, due, now_ns)
-            if isinstance(outcome, Selection):
-                self._schedule.served(t0_ns)
-                self._refused.clear()
-                return outcome
-            refusal = refusal or outcome
-            if t0_ns not in self._refused:  # odometry may still reach it
-                break
-        if now_ns - due <= self.settings.tick_deadline_ns:
-            return None
-        rejection = replace(self._laggard(now_ns) or refusal or self._unknown(), due_ns=due)
-        if self._lost.leave_out(rejection):
-            self._refused.clear()
-            return self._next_tick(now_ns)
-        self._schedule.missed(now_ns, self.settings.tick_deadline_ns)
-        horizon_ns = due - TICK_NS
-        self._refused = {t0: why for t0, why in self._refused.items() if t0 >= horizon_ns}
-        return rejection
-
-    def _candidates(self, now_ns: int) -> list[int]:
-        """Stamps that may become t0, oldest first: every camera has reached them.
-
-        The oldest valid one is taken. Whatever arrives later has a later stamp, so the choice is
-        the same in whatever order the cameras' messages came.
-        """
-        watermark = self._watermark_ns()
-        if watermark is None:
-            return []
-        earliest = self._earliest_ns(TICK_NS, now_ns)
-        stamps: set[int] = set()
-        for buffer in self._lost.present().values():
-            stamps.update(buffer.stamps_between(earliest, watermark))
-        # The period as it was at each stamp: at the watermark it depends on what else has come.
-        return [
-            stamp
-            for stamp in sorted(stamps)
-            if stamp in self._refused
-            or stamp >= self._earliest_ns(self._frame_period_ns(stamp), now_ns)
-        ]
-
-    def _earliest_ns(self, frame_period_ns: int, now_ns: int) -> int:
-        earliest = self._schedule.earliest_t0_ns(frame_period_ns)
-        if now_ns and not self._schedule.locked:
-            # The first plan must be as fresh as the deadline keeps the later ones.
-            earliest = max(earliest, now_ns - self.settings.tick_deadline_ns - TICK_NS // 2)
-        return earliest
-
-    def _try(self, t0_ns: int, due_ns: int, now_ns: int) -> Tick:
-        """A selection at t0, or a rejection: remembered as final once odometry has reached t0."""
-        newest_pose = self.poses.newest_ns
-        reached = newest_pose is not None and newest_pose >= t0_ns
-        if not reached and self._awaits_odometry(t0_ns, due_ns, now_ns):
-            return Rejection(
-                RejectionReason.ODOMETRY_MISSING, "odometry", detail="has not reached t0 yet"
-            )
-        outcome = select(self._lost.present(), self.poses, t0_ns, self.settings.limits, due_ns)
-        outcome = self._doubted(outcome)
-        if isinstance(outcome, Rejection):
-            if reached:
-                self._refused[t0_ns] = outcome
-            return outcome
-        return replace(outcome, left_out=self._lost.why)
-
-    def _doubted(self, outcome: Tick) -> Tick:
-        """Odometry that contradicted itself is believed again when the two have agreed in motion:
-        at a standstill a pose that is stuck agrees with anything."""
-        if isinstance(outcome, Rejection):
-            if outcome.reason == RejectionReason.ODOMETRY_INCONSISTENT:
-                self._doubt = outcome
-            return outcome
-        if abs(outcome.speed_mps) > BELIEVED * self.settings.limits.speed_tolerance_mps:
-            self._doubt = None
-        if self._doubt is None:
-            return outcome
-        return replace(self._doubt, due_ns=outcome.due_ns, detail=f"{self._doubt.detail} {STUCK}")
-
-    def _awaits_odometry(self, t0_ns: int, due_ns: int, now_ns: int) -> bool:
-        """Whether odometry may still come in time for t0; a t0 later than due is waited for later,
-        though never beyond the tick's deadline."""
-        if not self._schedule.locked:  # the first t0 sets the phase: due means nothing yet
-            return now_ns < t0_ns + self.settings.odometry_wait_ns
-        patience_ns = max(t0_ns - due_ns, 0) + self.settings.odometry_wait_ns
-        return now_ns - due_ns < min(patience_ns, self.settings.tick_deadline_ns)
-
     # ---- helpers -----------------------------------------------------------------------------
-
-    def _watermark_ns(self) -> int | None:
-        newest = [buffer.newest_ns for buffer in self._lost.present().values()]
-        known = [stamp for stamp in newest if stamp is not None]
-        return min(known) if len(known) == len(newest) and known else None
-
-    def _frame_period_ns(self, until_ns: int) -> int:
-        """The fastest camera's median spacing over the last 400 ms; one tick where unknown.
-
-        Below the watermark it does not depend on the order of arrival.
-        """
-        periods = [TICK_NS]
-        for buffer in self._lost.present().values():
-            stamps = buffer.stamps_between(until_ns - 4 * TICK_NS, until_ns)
-            if len(stamps) > 2:
-                spacings = sorted(b - a for a, b in zip(stamps, stamps[1:]))
-                periods.append(spacings[len(spacings) // 2])
-        return min(periods)
 
     def _note(self, now_ns: int) -> None:
         """Follow the clock; one that was set back makes all that is buffered the future's."""
@@ -313,7 +164,7 @@ class Pipeline:
         if added:
             self._arrivals.taken(source, stamp_ns, now_ns)
             if stamp_ns < (self._buffer(source).newest_ns or 0):
-                self._refused.clear()  # it came out of order, and may be what a candidate lacked
+                self._due.try_again()  # it came out of order, and may be what a candidate lacked
             return None
         why = out_of_order(source, stamp_ns, self._buffer(source).newest_ns)
         self._arrivals.refused(source, why, now_ns)
@@ -323,16 +174,15 @@ class Pipeline:
         """Clear what belongs to the time before a jump, and say so where ticks are running."""
         for name in (*self.frames, "odometry"):
             self._buffer(name).clear()
-        self._refused.clear()
-        self._lost.clear()
+        self._due.forget()
         detail = "buffers cleared; planning resumes when they have filled again"
         if self._tell(RejectionReason.CLOCK_JUMP, source, by_ns / NS_PER_MS, "ms", detail):
-            self._schedule.start(now_ns)
+            self._due.restart(now_ns)
 
     def _relocate(self, before: EgoPose, after: EgoPose) -> None:
         """Odometry goes on elsewhere: what is known of the way until now is of no use there."""
         self.poses.clear()
-        self._refused.clear()
+        self._due.try_again()
         detail = "history begins anew; planning resumes in 1.5 s"
         if before.frame_id != after.frame_id:
             detail = f"frame_id {before.frame_id!r} became {after.frame_id!r}: {detail}"
@@ -343,7 +193,7 @@ class Pipeline:
         self, reason: RejectionReason, source: str, value: float, unit: str, detail: str
     ) -> bool:
         """A rejection outside the ticks' own order; False where none are made."""
-        due_ns = self._schedule.due_ns
+        due_ns = self._due.due_ns
         if due_ns is None:
             return False
         self._ready.append(
@@ -357,21 +207,3 @@ class Pipeline:
     def _newest(self) -> dict[str, int | None]:
         newest = {name: buffer.newest_ns for name, buffer in self.frames.items()}
         return {**newest, "odometry": self.poses.newest_ns}
-
-    def _laggard(self, now_ns: int) -> Rejection | None:
-        """The source that no stamp able to serve the due tick has come from."""
-        period_ns = self._frame_period_ns(self._watermark_ns() or 0)
-        earliest_ns = self._earliest_ns(period_ns, now_ns)
-        needed_ns = dict.fromkeys(self._lost.present(), earliest_ns)
-        needed_ns["odometry"] = earliest_ns - self.settings.limits.extrapolation_ns
-        limit_ns = self.settings.tick_deadline_ns + TICK_NS
-        newest_ns = {name: self._newest()[name] for name in needed_ns}
-        return name_laggard(newest_ns, self._arrivals, needed_ns, now_ns, limit_ns)
-
-    def _unknown(self) -> Rejection:
-        """Every source is there, yet no stamp could be tried: none since the start."""
-        return Rejection(
-            RejectionReason.WARMING_UP,
-            min(self.frames, key=lambda name: self.frames[name].newest_ns or 0),
-            detail="no stamp that every camera has reached was due",
-        )

@@ -19,6 +19,11 @@ def _roots() -> list[Path]:
     return roots
 
 
+def is_path(name: str) -> bool:
+    """Whether a setting is the path of a YAML file, and not the name of a shipped one."""
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
 def resource(*parts: str) -> Path:
     """The path of a data file or folder, e.g. `resource("models", "kinematic.yaml")`."""
     roots = _roots()

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from alpamayo_ros.msg import PlannerStatus
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.duration import Duration
@@ -27,6 +28,8 @@ from alpamayo_ros.types import DEFAULT_CAMERAS
 STEP_NS = 20_000_000  # odometry at 50 Hz
 STEPS_A_FRAME = 5  # cameras at 10 Hz
 N_PICTURES = 4
+AHEAD_NS = 400_000_000
+SILENT_NS = 3_000_000_000  # of the machine's time
 HISTORY_NS = 1_800_000_000  # published at once at the start, so that nothing has to warm up
 
 
@@ -75,8 +78,10 @@ class Motion:
 class Drive:
     """Publishes a motion and pictures of it, of which no two in a row are the same.
 
-    With `sim_time` it carries the clock too and begins at 1000 s; otherwise stamps are of the
-    machine's clock. `step` is called by a timer of `node`'s executor and catches up when late.
+    With `sim_time` it carries the clock too and begins at 1000 s, and time waits where bench or
+    planner are late: however busy the machine is, they are not. Otherwise stamps are of the
+    machine's clock, and what is late is caught up with. `step` is called by a timer of `node`'s
+    executor.
     """
 
     def __init__(
@@ -110,6 +115,9 @@ class Drive:
         self._odometry = node.create_publisher(Odometry, "/odom", topics.reliable_qos())
         self._static = node.create_publisher(TFMessage, "/tf_static", topics.reliable_qos(True))
         self._clock: Any | None = node.create_publisher(Clock, "/clock", qos) if sim_time else None
+        if sim_time:
+            node.create_subscription(PlannerStatus, "/planner/status", self._on_status, 100)
+        self._told_ns = self._told_steady_ns = 0  # when the planner last spoke, by both clocks
         self._timer: Any | None = None
         self.stamp_ns = 0  # the next step's
         self._due_steady_ns = 0
@@ -166,9 +174,22 @@ class Drive:
         if self.paused:
             self._due_steady_ns = now_ns
             return
+        if self._sim_time:
+            self._due_steady_ns = max(self._due_steady_ns, now_ns - STEP_NS)
+            if self._is_ahead(now_ns):
+                return
         while self._due_steady_ns <= now_ns:
             self.step()
             self._due_steady_ns += STEP_NS
+
+    def _on_status(self, status: PlannerStatus) -> None:
+        self._told_ns, self._told_steady_ns = nanoseconds(status.header.stamp), time.monotonic_ns()
+
+    def _is_ahead(self, now_ns: int) -> bool:
+        """Whether the planner is still at what was published: while it is active it speaks up at
+        every tick, 150 ms late at most. One that says nothing is not waited for."""
+        is_behind = self.stamp_ns - self._told_ns > AHEAD_NS
+        return is_behind and now_ns - self._told_steady_ns < SILENT_NS
 
     def _odometry_message(self, stamp_ns: int, stamp: Any) -> Odometry:
         motion = self.motion

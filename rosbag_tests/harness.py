@@ -266,6 +266,18 @@ class Bench:
                     return status
         return None
 
+    def wait_refused_option(self, option: str, said: str, timeout_s: float) -> None:
+        """Set one of the model's options, and see configure refuse it in these words."""
+        assert self.set_parameter("model_options", [option]).successful
+        assert not self.change("configure", timeout_s)
+        assert self.state() == "unconfigured"
+
+        def is_said() -> bool:
+            status = self.diagnostic("lifecycle")
+            return status is not None and said.lower() in status.message.lower()
+
+        self.wait(is_said, START_S, f"{said!r} in /diagnostics")
+
     # ---- services ----------------------------------------------------------------------------
 
     def client(self, service: str, kind: Any) -> Any:

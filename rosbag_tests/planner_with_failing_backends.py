@@ -1,11 +1,16 @@
-"""planner_node with a model that hangs when a file says so. Run as a script in its place."""
+"""planner_node with a model that hangs, or runs out of memory, when a file says so.
+
+Run as a script in its place.
+"""
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from planner_with_test_backends import _TestBackend
 
 from alpamayo_ros.backends.registry import BACKENDS
@@ -23,6 +28,22 @@ class HangingBackend(_TestBackend):
         return super().plan(sample)
 
 
+class GreedyBackend(_TestBackend):
+    """Wants 1 GB more than its process may have where the file of option `starves_by` is there."""
+
+    def plan(self, sample: PlannerSample) -> Plan:
+        if Path(str(self.manifest.options["starves_by"])).exists():
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            _, most = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), most))
+            try:
+                np.ones(1 << 27)
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        return super().plan(sample)
+
+
+BACKENDS["greedy"] = "planner_with_failing_backends:GreedyBackend"
 BACKENDS["hanging"] = "planner_with_failing_backends:HangingBackend"
 
 if __name__ == "__main__":

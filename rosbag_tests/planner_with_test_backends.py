@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Generator
+from pathlib import Path
 
 from alpamayo_ros import action_space
 from alpamayo_ros.backends.kinematic import KinematicBackend
@@ -58,8 +59,11 @@ class _TestBackend(KinematicBackend):
         return LateReasoning(t0_ns, stated, self.manifest.name, {})
 
     def ask(self, sample: PlannerSample, question: str) -> Generator[None, None, Answer]:
-        """Repeats the question, after `ask_steps` of `ask_step_s` each."""
+        """Repeats the question, after `ask_steps` of `ask_step_s` each; makes the file of option
+        `ask_begins` when it begins."""
         options = self.manifest.options
+        if begins := str(options.get("ask_begins", "")):
+            Path(begins).touch()
         if options.get("ask_raises"):
             raise ZeroDivisionError("a bug in an answer")
         for _ in range(int(options.get("ask_steps", 0))):

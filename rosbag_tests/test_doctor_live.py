@@ -32,8 +32,8 @@ def examined(bench: Bench) -> tuple[int, list[dict[str, Any]]]:
 
 def test_a_sound_graph(bench: Bench) -> None:
     """Exit code 0; rates, ages and frames of every input are told."""
-    bench.start_planner(autostart=True)
-    drive = Drive(bench.node)
+    bench.start_planner(autostart=True, use_sim_time=True)
+    drive = Drive(bench.node, sim_time=True)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait_plans(1)
@@ -49,9 +49,11 @@ def test_a_graph_with_faults(bench: Bench) -> None:
     """A camera that is not there, one of another type, odometry and a listener whose QoS do not
     match: each by name, exit code 1."""
     bench.start_planner(
-        autostart=True, **{"qos_overrides./odom.subscription.reliability": "reliable"}
+        autostart=True,
+        use_sim_time=True,
+        **{"qos_overrides./odom.subscription.reliability": "reliable"},
     )
-    drive = Drive(bench.node, cameras=["front_wide", "cross_left"])
+    drive = Drive(bench.node, sim_time=True, cameras=["front_wide", "cross_left"])
     text = bench.node.create_publisher(String, "/camera/cross_right/image/compressed", 1)
     hasty = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     odometry = bench.node.create_publisher(Odometry, "/odom", hasty)

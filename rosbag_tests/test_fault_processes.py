@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import yaml
 from alpamayo_ros.msg import PlannedTrajectory, PlannerAvailability, VehicleCommand
-from drive import Drive
-from harness import START_S, Bench
+from drive import Drive, camera_topics, nanoseconds
+from harness import START_S, Bench, NodeProcess
 from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Bool, String
 
 from alpamayo_ros.bags.reader import BagReader
@@ -23,12 +24,14 @@ from alpamayo_ros.messages import header
 from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import make
 from alpamayo_ros.safety.faults import BEHAVIOUR, Fault
+from alpamayo_ros.types import DEFAULT_CAMERAS
 from alpamayo_ros.world.messages import WorldMessages
 from alpamayo_ros.world.rig import default_rig
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M, LANE_WIDTH_M
 from alpamayo_ros.world.vehicle import WIDTH_M
 
 SCRIPT = "planner_with_test_backends.py"
+LATE_MS = 1000  # of simulated time that a busy machine may take to hear of a tick's end
 DRIVE_S = 90.0  # for what a busy machine may make of ten seconds of driving
 A = PlannerAvailability
 
@@ -119,6 +122,48 @@ def test_the_vehicle_around_it(bench: Bench, manifest: Callable[..., str]) -> No
     seen = len(bench.statuses)
     bench.wait_plans(3)
     assert not [status.reason for status in bench.statuses[seen:] if status.reason]
+
+
+def test_a_killed_camera(bench: Bench) -> None:
+    """kill -9 of one of three cameras' processes, over DDS: named within the declared time, the
+    vehicle is being stopped meanwhile, and plans come again with a new process."""
+    declared = BEHAVIOUR[Fault.CAMERA_LOST]
+    names = ("cross_left", "cross_right", "front_tele")
+    topic_of = dict(zip(DEFAULT_CAMERAS, camera_topics(raw=False)))
+    stamps: list[Any] = []
+    bench.node.create_subscription(
+        CompressedImage,
+        topic_of["front_tele"],
+        lambda image: stamps.append(image.header.stamp),
+        QoSProfile(depth=100),
+    )
+
+    def start(name: str) -> NodeProcess:
+        return bench.start("", name, script="camera_process.py", topic=topic_of[name])
+
+    cameras = {name: start(name) for name in names}
+    bench.start_planner(autostart=True, use_sim_time=True)
+    drive = Drive(bench.node, sim_time=True, cameras=["front_wide"])
+
+    def is_connected() -> bool:
+        heard = all(bench.node.count_publishers(topic_of[name]) for name in names)
+        return heard and drive.connected and bench.node.count_subscribers("/clock") > len(names)
+
+    bench.wait(is_connected, START_S, "subscriptions")
+    drive.start()
+    bench.wait_plans(3)
+    assert cameras["front_tele"].stop(signal.SIGKILL) == -signal.SIGKILL
+    wait_says(bench, Fault.CAMERA_LOST)
+    last_ns = nanoseconds(stamps[-1])
+    refused = [s for s in bench.statuses if s.reason == declared.says and s.source == "front_tele"]
+    # A busy machine may have held up its frames before: these are of ticks that it never served.
+    first = next(s for s in refused if nanoseconds(s.due) > last_ns)
+    assert nanoseconds(first.header.stamp) - last_ns <= (declared.within_ms + LATE_MS) * 10**6
+    seen = len(bench.trajectories)
+    bench.wait(lambda: len(bench.trajectories) >= seen + 10, 10.0, "stops")
+    assert {t.source for t in bench.trajectories[seen:]} == {PlannedTrajectory.SOURCE_FALLBACK}
+    start("front_tele")
+    bench.wait_plans(3)
 
 
 def test_a_killed_planner(bench: Bench) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from alpamayo_ros.msg import PlannedTrajectory
+from alpamayo_ros.msg import PlannedTrajectory, PlannerStatus
 from drive import Drive, Motion, nanoseconds
 from harness import START_S, Bench
 from nav_msgs.msg import Path
@@ -26,7 +26,7 @@ def test_base_offset_by_tf_moves_the_path(bench: Bench) -> None:
 
     The drive is a circle, so the offset must turn with the vehicle.
     """
-    drive = Drive(bench.node, yaw_rate_rps=0.2, child_frame="imu", lever_m=LEVER_M)
+    drive = Drive(bench.node, sim_time=True, yaw_rate_rps=0.2, child_frame="imu", lever_m=LEVER_M)
     drive.static_transform("base_link", "imu", LEVER_M)
     path = _first_path(bench, drive)
     trajectory = bench.planned[0]
@@ -39,7 +39,7 @@ def test_base_offset_by_tf_moves_the_path(bench: Bench) -> None:
 
 def test_base_offset_by_parameter(bench: Bench) -> None:
     """The same offset by parameter odometry_child_from_rig, without TF."""
-    drive = Drive(bench.node, yaw_rate_rps=0.2, child_frame="imu", lever_m=LEVER_M)
+    drive = Drive(bench.node, sim_time=True, yaw_rate_rps=0.2, child_frame="imu", lever_m=LEVER_M)
     offset = [-LEVER_M, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
     path = _first_path(bench, drive, odometry_child_from_rig=offset)
     _assert_starts_at(replace(drive.motion, lever_m=0.0), bench.planned[0], path)
@@ -50,8 +50,8 @@ def test_unrelated_child_frame_is_refused(bench: Bench) -> None:
 
     When the transform is published, configure works and the node plans.
     """
-    drive = Drive(bench.node, child_frame="imu")
-    bench.start_planner(configure_odometry_wait_s=1.5)
+    drive = Drive(bench.node, sim_time=True, child_frame="imu")
+    bench.start_planner(configure_odometry_wait_s=1.5, use_sim_time=True)
     drive.start()
     assert not bench.change("configure")
     assert bench.state() == "unconfigured"
@@ -68,7 +68,7 @@ def test_unrelated_child_frame_is_refused(bench: Bench) -> None:
 
 def test_path_in_base_frame(bench: Bench) -> None:
     """path_frame base: the path starts at the rig's origin and bears its frame and t0."""
-    drive = Drive(bench.node)
+    drive = Drive(bench.node, sim_time=True)
     path = _first_path(bench, drive, path_frame="base")
     assert path.header.frame_id == "base_link"
     first = bench.planned[0].points[0].pose
@@ -89,7 +89,7 @@ def test_navigation_arrives(bench: Bench, manifest: Callable[..., str], latched:
         publisher.publish(String(data="turn left in 100 m"))
     heard: list[String] = []
     bench.node.create_subscription(String, "/planner/reasoning", heard.append, 10)
-    drive = Drive(bench.node)
+    drive = Drive(bench.node, sim_time=True)
     _first_path(bench, drive, SCRIPT, model=manifest(takes_navigation=True))
     if not latched:
         bench.wait(publisher.get_subscription_count, START_S, "subscription")
@@ -103,7 +103,7 @@ def test_navigation_arrives(bench: Bench, manifest: Callable[..., str], latched:
 def test_navigation_is_forgotten(bench: Bench, manifest: Callable[..., str]) -> None:
     """After navigation_timeout_s without a new text, none is in force; a new one is again."""
     publisher = bench.node.create_publisher(String, "/planner/navigation", topics.reliable_qos())
-    drive = Drive(bench.node)
+    drive = Drive(bench.node, sim_time=True)
     _first_path(bench, drive, navigation_timeout_s=0.7)
     bench.wait(publisher.get_subscription_count, START_S, "subscription")
     for text in ("keep straight", "turn right"):
@@ -116,7 +116,7 @@ def test_navigation_that_is_refused(bench: Bench, manifest: Callable[..., str]) 
     """Too long, with control markup, with a control character: none is in force then, and status,
     /diagnostics and the log say why; the next good text, its newlines made spaces, is."""
     publisher = bench.node.create_publisher(String, "/planner/navigation", topics.reliable_qos())
-    drive = Drive(bench.node)
+    drive = Drive(bench.node, sim_time=True)
     model = manifest(takes_navigation=True)
     _first_path(bench, drive, SCRIPT, model=model, navigation_max_length=20)
     bench.wait(publisher.get_subscription_count, START_S, "subscription")
@@ -127,12 +127,9 @@ def test_navigation_that_is_refused(bench: Bench, manifest: Callable[..., str]) 
         ("left\x07", "control character"),
     ):
         publisher.publish(String(data="turn\nleft"))
-        _wait_navigation(bench, "turn left")
-        assert bench.statuses[-1].detail == ""
+        assert _wait_navigation(bench, "turn left").detail == ""
         publisher.publish(String(data=text))
-        _wait_navigation(bench, "")
-        assert said in bench.statuses[-1].detail
-        assert bench.statuses[-1].outcome == bench.statuses[-1].PLANNED
+        assert said in _wait_navigation(bench, "").detail
         entry = bench.wait(
             lambda said=said: (s := bench.diagnostic(": navigation")) and said in s.message and s,
             5.0,
@@ -154,7 +151,7 @@ def test_navigation_is_kept_from_a_model_that_takes_none(
     publisher = bench.node.create_publisher(String, "/planner/navigation", topics.reliable_qos())
     heard: list[String] = []
     bench.node.create_subscription(String, "/planner/reasoning", heard.append, 10)
-    _first_path(bench, Drive(bench.node), SCRIPT, model=manifest())
+    _first_path(bench, Drive(bench.node, sim_time=True), SCRIPT, model=manifest())
     bench.wait(publisher.get_subscription_count, START_S, "subscription")
     publisher.publish(String(data="turn right"))
     _wait_navigation(bench, "turn right")
@@ -164,16 +161,20 @@ def test_navigation_is_kept_from_a_model_that_takes_none(
     assert said == {"navigation=None"}
 
 
-def _wait_navigation(bench: Bench, text: str) -> None:
-    """Until the status shows this text as the navigation in force."""
-    bench.wait(
-        lambda: bench.statuses and bench.statuses[-1].navigation == text, 5.0, f"status of {text!r}"
-    )
+def _wait_navigation(bench: Bench, text: str) -> PlannerStatus:
+    """The next status of a plan that shows this text as the navigation in force."""
+    since = len(bench.statuses)
+
+    def shown() -> PlannerStatus | None:
+        new = [s for s in bench.statuses[since:] if s.outcome == PlannerStatus.PLANNED]
+        return next((status for status in new if status.navigation == text), None)
+
+    return bench.wait(shown, START_S, f"status of {text!r}")
 
 
 def _first_path(bench: Bench, drive: Drive, script: str = "", **parameters: object) -> Path:
     """Start a planner on a drive; its first path and trajectory."""
-    bench.start_planner(script, autostart=True, **parameters)
+    bench.start_planner(script, autostart=True, use_sim_time=True, **parameters)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait(lambda: bench.planned_paths, START_S, "plan")

@@ -8,26 +8,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alpamayo_ros.msg import PlannedTrajectory
 from diagnostic_msgs.msg import DiagnosticStatus
 from drive import Drive
 from harness import START_S, Bench
 from test_questions import ask
 
+from alpamayo_ros.safety.faults import BEHAVIOUR, Fault
+
 OK, ERROR = DiagnosticStatus.OK, DiagnosticStatus.ERROR
 SCRIPT = "planner_with_failing_backends.py"
 
 
-def planning(bench: Bench, manifest: Callable[..., str], trigger: Path, timeout_s: float) -> None:
+def planning(
+    bench: Bench, manifest: Callable[..., str], trigger: Path, timeout_s: float, how: str = "hang"
+) -> None:
     """An active planner with its model in a process, planning."""
+    backend, option = {"hang": ("hanging", "hangs_by"), "starve": ("greedy", "starves_by")}[how]
     bench.start_planner(
         SCRIPT,
-        model=manifest(takes_questions=True, hangs_by=str(trigger)),
-        backend="hanging",
+        model=manifest(takes_questions=True, **{option: str(trigger)}),
+        backend=backend,
         isolation="process",
         plan_timeout_s=timeout_s,
         autostart=True,
+        use_sim_time=True,
     )
-    drive = Drive(bench.node)
+    drive = Drive(bench.node, sim_time=True)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait_plans(2)
@@ -77,6 +84,31 @@ def test_a_hung_model(bench: Bench, manifest: Callable[..., str], tmp_path: Path
     assert "plan_timeout_s" in failed.detail
     bench.wait_plans(3)
     bench.wait(lambda: model_status(bench)["starts"] == "2", START_S, "diagnostics of the restart")
+
+
+def test_out_of_memory(bench: Bench, manifest: Callable[..., str], tmp_path: Path) -> None:
+    """The model's process gets no more memory: as declared, the vehicle is being stopped until it
+    has what it wants; the process lives on."""
+    declared = BEHAVIOUR[Fault.MODEL_OUT_OF_MEMORY]
+    trigger = tmp_path / "starve"
+    planning(bench, manifest, trigger, timeout_s=60.0, how="starve")
+    since = len(bench.statuses)
+    trigger.touch()
+    failed = bench.wait_rejection("planner_failed", START_S, since)
+    assert "MemoryError" in failed.detail and declared.says in failed.detail
+
+    def is_said() -> bool:
+        status = bench.diagnostic(f": {declared.entry}")
+        return status.level == bytes([declared.level.value]) and declared.says in status.message
+
+    bench.wait(is_said, START_S, f"{declared.says} in /diagnostics")
+    fallback = PlannedTrajectory.SOURCE_FALLBACK
+    seen = len(bench.trajectories)
+    bench.wait(lambda: len(bench.trajectories) >= seen + 3, START_S, "stops")
+    assert {t.source for t in bench.trajectories[seen:]} == {fallback}
+    trigger.unlink()
+    bench.wait_plans(3)
+    assert model_status(bench)["starts"] == "1"
 
 
 def test_sigterm_during_a_hang(bench: Bench, manifest: Callable[..., str], tmp_path: Path) -> None:

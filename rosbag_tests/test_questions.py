@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,17 +22,30 @@ def ask(bench: Bench, question: str = QUESTION) -> Any:
     return bench.call("ask", AskScene, request, timeout_s=30.0)
 
 
-def ask_soon(bench: Bench, question: str = QUESTION) -> Any:
-    """Ask, and go on: a future."""
+def ask_soon(bench: Bench, begins: Path, question: str = QUESTION) -> Any:
+    """Ask, and go on when the model begins to answer: a future.
+
+    Plans do not tell: those that come next may have been made before the question was heard.
+    """
+    begins.unlink(missing_ok=True)
     client = bench.client("ask", AskScene)
     bench.wait(client.service_is_ready, START_S, "~/ask")
-    return client.call_async(AskScene.Request(question=question))
+    answer = client.call_async(AskScene.Request(question=question))
+    bench.wait(lambda: answer.done() or begins.exists(), START_S, "the beginning of an answer")
+    assert not answer.done(), answer.result()
+    return answer
+
+
+def never_done(manifest: Callable[..., str], begins: Path) -> str:
+    """A model whose answer takes hours."""
+    options = {"ask_steps": 1_000_000, "ask_step_s": 0.01, "ask_begins": str(begins)}
+    return manifest(takes_questions=True, **options)
 
 
 def drive_on(bench: Bench, **parameters: object) -> Drive:
     """A test planner that plans on a drive."""
-    bench.start_planner(SCRIPT, autostart=True, **parameters)
-    drive = Drive(bench.node)
+    bench.start_planner(SCRIPT, autostart=True, use_sim_time=True, **parameters)
+    drive = Drive(bench.node, sim_time=True)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait_plans(2)
@@ -39,13 +53,15 @@ def drive_on(bench: Bench, **parameters: object) -> Drive:
 
 
 def test_plans_go_on_while_a_question_is_answered(
-    bench: Bench, manifest: Callable[..., str]
+    bench: Bench, manifest: Callable[..., str], tmp_path: Path
 ) -> None:
     """An answer of 40 steps of 50 ms: plans come all the while, next to none is pushed out, a
     second question is refused at once, and the first is answered of an instant in between."""
-    drive_on(bench, model=manifest(takes_questions=True, ask_steps=40, ask_step_s=0.05))
+    begins = tmp_path / "begins"
+    options = {"ask_steps": 40, "ask_step_s": 0.05, "ask_begins": str(begins)}
+    drive_on(bench, model=manifest(takes_questions=True, **options))
     first_status = len(bench.statuses)
-    first = ask_soon(bench)
+    first = ask_soon(bench, begins)
     bench.wait_plans(3)
     assert not first.done()
     second = ask(bench, "And now?")
@@ -60,19 +76,22 @@ def test_plans_go_on_while_a_question_is_answered(
     assert (answer.answer, answer.model) == (f"asked: {QUESTION}", "test_model")
     assert answer.latency_ms >= 40 * 50
     assert nanoseconds(answer.t0) in {nanoseconds(status.t0) for status in bench.statuses}
-    assert ask_soon(bench) is not None  # the next one is taken
+    ask_soon(bench, begins)  # the next one is taken
 
 
 def test_questions_that_are_not_taken(bench: Bench, manifest: Callable[..., str]) -> None:
     """While unconfigured, inactive and without an input, then for what is asked: each is refused
     with the reason; a good one is answered in between, with its newlines made spaces."""
-    bench.start_planner(SCRIPT, configure_odometry_wait_s=0.0, model=manifest(takes_questions=True))
+    bench.start_planner(
+        SCRIPT, use_sim_time=True, configure_odometry_wait_s=0.0,
+        model=manifest(takes_questions=True),
+    )  # fmt: skip
     assert "configure and activate" in ask(bench).message
     assert bench.change("configure")
     assert "the planner is inactive: activate it" in ask(bench).message
     assert bench.change("activate")
     assert "nothing to look at yet" in ask(bench).message
-    drive = Drive(bench.node)
+    drive = Drive(bench.node, sim_time=True)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait_plans(1)
@@ -119,16 +138,15 @@ def test_planning_leaves_no_time(bench: Bench, manifest: Callable[..., str]) -> 
 
 @pytest.mark.parametrize("end", ["deactivate", "shutdown"])
 def test_the_planner_stops_during_an_answer(
-    bench: Bench, manifest: Callable[..., str], end: str
+    bench: Bench, manifest: Callable[..., str], tmp_path: Path, end: str
 ) -> None:
     """Deactivated, or told to shut down: the question fails with that, and nothing hangs.
 
     After a deactivation the next activation answers questions again.
     """
-    drive_on(bench, model=manifest(takes_questions=True, ask_steps=1_000_000, ask_step_s=0.01))
-    question = ask_soon(bench)
-    bench.wait_plans(2)
-    assert not question.done()
+    begins = tmp_path / "begins"
+    drive_on(bench, model=never_done(manifest, begins))
+    question = ask_soon(bench, begins)
     assert bench.request_transition(0, end)
     bench.wait(question.done, 10.0, "answer")
     assert not question.result().success
@@ -136,20 +154,19 @@ def test_the_planner_stops_during_an_answer(
     if end == "deactivate":
         assert bench.change("activate")
         bench.wait_plans(2)
-        again = ask_soon(bench)
-        bench.wait_plans(1)
-        assert not again.done()
+        again = ask_soon(bench, begins)
         assert bench.change("deactivate")
         assert bench.change("cleanup")
         bench.wait(again.done, 10.0, "answer")
 
 
-def test_sigterm_during_an_answer(bench: Bench, manifest: Callable[..., str]) -> None:
+def test_sigterm_during_an_answer(
+    bench: Bench, manifest: Callable[..., str], tmp_path: Path
+) -> None:
     """The process ends well."""
-    drive_on(bench, model=manifest(takes_questions=True, ask_steps=1_000_000, ask_step_s=0.01))
-    question = ask_soon(bench)
-    bench.wait_plans(1)
-    assert not question.done()
+    begins = tmp_path / "begins"
+    drive_on(bench, model=never_done(manifest, begins))
+    ask_soon(bench, begins)
     planner = bench.processes[0]
     assert planner.stop(signal.SIGTERM) == 0
     assert "Traceback" not in planner.output

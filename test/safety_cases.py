@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from simulate import START_NS, Motion, ms
 from alpamayo_ros import action_space, geometry
 from alpamayo_ros.safety.checks import Situation, check
 from alpamayo_ros.safety.limits import VehicleLimits
-from alpamayo_ros.safety.stage import SafetySettings, SafetyStage
+from alpamayo_ros.safety.rulings import Ego, FallbackPlan, Ruling, SafetySettings
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.types import (
     Decisions,
     EgoPose,
@@ -109,3 +111,39 @@ STRAIGHT = Motion(yaw_rate_rps=0.0, yaw_rad=0.4)
 def at(plan: Plan, rig: Pose3, points: int = 64) -> NDArray[np.float64]:
     """(n, 2) waypoints in the odometry frame."""
     return geometry.apply(rig, plan.xyz_in_rig_t0[:points])[:, :2]
+
+
+def pose_at(t0_ns: int) -> EgoPose:
+    """10 m/s, straight on."""
+    return STRAIGHT.pose(t0_ns)
+
+
+def judge(
+    subject: SafetyStage, t0_ns: int, action: np.ndarray | None = None, **plan: object
+) -> Ruling:
+    """A plan of the straight drive, 60 ms after its t0."""
+    made = plan_of(actions() if action is None else action, 10.0, t0_ns, **plan)
+    return judge_plan(subject, made)
+
+
+def judge_plan(subject: SafetyStage, plan: Plan, late_ms: float = 60.0) -> Ruling:
+    """At the pose of its t0."""
+    pose = pose_at(plan.t0_ns)
+    rig = geometry.pose_from_quaternion(pose.position_m, pose.quaternion_xyzw)
+    return subject.judge(plan, Ego(10.0, rig, "odom"), plan.t0_ns, plan.t0_ns + ms(late_ms))
+
+
+def stops(subject: SafetyStage, first_ns: int, last_ns: int) -> list[FallbackPlan]:
+    """What comes out when asked every 20 ms, with odometry as new as can be."""
+    found = []
+    for now_ns in range(first_ns, last_ns, ms(20)):
+        stop = subject.fallback(pose_at(now_ns - ms(10)), now_ns)
+        if stop is not None:
+            found.append(stop)
+    return found
+
+
+def gaps(found: Sequence[FallbackPlan]) -> set[int]:
+    """Between stops, in ms."""
+    stamps = [stop.plan.t0_ns for stop in found]
+    return {(b - a) // ms(1) for a, b in zip(stamps, stamps[1:])}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpamayo_ros.action_space import integrate
+from alpamayo_ros.action_space import forward_only, integrate
 from alpamayo_ros.geometry import yaw_of
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "parts_unicycle.npz"
@@ -75,3 +75,22 @@ def test_heading_follows_the_distance_of_the_step() -> None:
     by 1 mrad, where v * dt would turn by none."""
     _, rot = integrate(np.tile([2.0, 0.1], (64, 1)), 0.0)
     assert float(yaw_of(rot[0])) == pytest.approx(0.001)
+
+
+def test_braking_ends_at_standstill() -> None:
+    """Noise about standing becomes standing; pulling away afterwards stays."""
+    action = np.zeros((64, 2))
+    action[:20, 0], action[40:, 0], action[:, 1] = -1.0, 0.5, 0.01
+    held = forward_only(action, 1.0)
+    speeds = 1.0 + 0.1 * np.cumsum(held[:, 0])
+    np.testing.assert_allclose(speeds[9:40], 0.0, atol=1e-12)
+    assert speeds[-1] == pytest.approx(0.5 * 2.4)
+    assert (held[:, 1] == action[:, 1]).all()
+    xyz, _ = integrate(held, 1.0)
+    assert (np.diff(xyz[:, 0]) >= 0.0).all()
+
+
+def test_what_does_not_stop_is_left_as_it_is() -> None:
+    action = np.random.default_rng(0).normal(0.0, 0.3, (64, 2))
+    np.testing.assert_allclose(forward_only(action, 20.0), action, atol=1e-12)
+    np.testing.assert_array_equal(forward_only(action, -1.0), action)

@@ -20,6 +20,7 @@ from alpamayo_ros.doctor.model import check_model, needs_gpu
 from alpamayo_ros.parameters import settings_from
 from alpamayo_ros.processes import PROFILE_VARIABLES
 from alpamayo_ros.resources import resource
+from alpamayo_ros.ros import installation
 from alpamayo_ros.types import NS_PER_MS
 
 SETTINGS = settings_from({})
@@ -213,8 +214,8 @@ def test_likely_topics_are_named() -> None:
 def test_environments_that_do_not_work(variables: dict[str, str], said: str) -> None:
     """By variable."""
     pytest.importorskip("rclpy")
-    assert not errors(environment.ros({}))
-    (fault,) = errors(environment.ros(variables))
+    assert not errors(environment.ros({}, installation))
+    (fault,) = errors(environment.ros(variables, installation))
     assert said in fault.what
 
 

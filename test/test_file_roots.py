@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpamayo_ros.file_roots import NAMING_FILES, FileRoots
+from alpamayo_ros.file_roots import NAMING_FILES, ROOTS, FileRoots
 from alpamayo_ros.parameter_table import BY_NAME
 from alpamayo_ros.resources import resource
 
@@ -17,6 +18,7 @@ START = {
     "model": "/data/models/mine.yaml",
     "model_options": ["checkpoint=/weights/release", "seed=3"],
     "chain_of_causation": "/tables/own.yaml",
+    "rig_views": "/rigs/mine.yaml",
     "file_roots": ["/more"],
 }
 
@@ -32,6 +34,9 @@ START = {
         ("model_options", ["checkpoint=/more/release", "sha256={a.safetensors: 0f}", "malformed"]),
         ("chain_of_causation", ""),
         ("chain_of_causation", "/tables/other.yaml"),
+        ("rig_views", "world"),
+        ("rig_views", str(resource("config") / "views" / "world.yaml")),
+        ("rig_views", "/rigs/other.yaml"),
         ("rig_frame", "/etc/passwd"),  # names no file
     ],
 )
@@ -53,6 +58,8 @@ def test_below_the_roots(name: str, value: object) -> None:
         ("model_options", ["nested={a: [/etc/shadow]}"]),
         ("model_options", ["checkpoint=~root/x"]),
         ("chain_of_causation", "/etc/hosts"),
+        ("rig_views", "/etc/views.yaml"),
+        ("rig_views", "views/../../../etc/views.yml"),
         ("file_roots", ["/"]),
     ],
 )
@@ -78,8 +85,11 @@ def test_links_are_followed(tmp_path: Path) -> None:
 
 
 def test_every_file_parameter_is_held() -> None:
-    """Those whose meaning speaks of a manifest, a file, a table or options."""
-    assert set(NAMING_FILES) >= {"model", "model_options", "chain_of_causation"}
+    """Those whose meaning speaks of a file, a manifest or a table, but for what is in it."""
+    words = re.compile(r"\b(files?|manifest|table)\b")
+    named = {name for name, parameter in BY_NAME.items() if words.search(parameter.meaning)}
+    assert named - {"backend", "vehicle_profile", ROOTS} == set(NAMING_FILES)
+    assert set(NAMING_FILES) >= {"model", "model_options", "chain_of_causation", "rig_views"}
 
 
 @given(st.sampled_from(NAMING_FILES), st.text(max_size=30))

@@ -90,6 +90,8 @@ def test_ranges_are_inclusive(parameter: Parameter) -> None:
         ({"odometry_topic": ""}, "odometry_topic is empty"),
         ({"rig_frame": ""}, "rig_frame is empty"),
         ({"odometry_wait_ms": 160.0}, "odometry_wait_ms (160) is above tick_deadline_ms (150)"),
+        ({"isolation": "thread", "plan_timeout_s": 2.0}, "plan_timeout_s is 2 with isolation th"),
+        ({"isolation": "thread", "load_timeout_s": 60}, "load_timeout_s is 60 with isolation th"),
         ({"odometry_child_from_rig": [1.0, 2.0]}, "child_from_rig is [1.0, 2.0], wanted 7"),
         ({"odometry_child_from_rig": [0.0] * 7}, "a unit quaternion"),
         ({"odometry_child_from_rig": [math.nan, 0, 0, 0, 0, 0, 1]}, "wanted finite numbers"),

@@ -265,4 +265,4 @@ def test_memory_stays_bounded() -> None:
     assert said == {"warming_up", "camera_skew"}
     assert max(len(buffer) for buffer in subject.frames.values()) <= 8
     assert len(subject.poses) <= 101
-    assert len(subject._refused) <= 10
+    assert len(subject._due._refused) <= 10

@@ -22,7 +22,8 @@ from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.messages import PathFrame
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.planning_record import PlanningRecord
-from alpamayo_ros.safety.stage import FallbackPlan, SafetyStage, ego_of
+from alpamayo_ros.safety.rulings import FallbackPlan, ego_of
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status

@@ -23,7 +23,8 @@ from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.motion import MotionLimits, check_speed
 from alpamayo_ros.planning_record import PlanningRecord
 from alpamayo_ros.safety.limits import load_vehicle
-from alpamayo_ros.safety.stage import Ego, SafetySettings, SafetyStage
+from alpamayo_ros.safety.rulings import Ego, SafetySettings
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.types import (
     CAMERA_NAMES,

@@ -31,7 +31,8 @@ from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.pipeline import Pipeline, PipelineSettings
 from alpamayo_ros.safety.limits import load_vehicle
-from alpamayo_ros.safety.stage import SafetySettings, SafetyStage, ego_of
+from alpamayo_ros.safety.rulings import SafetySettings, ego_of
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.sources import Source
 from alpamayo_ros.types import (

@@ -32,14 +32,14 @@ def load_views(name: str) -> dict[str, CameraModel]:
     Only directions count: each view is where its camera is, so that `optical_from_rig` turns and
     does not shift.
     """
-    looks_like_path = "/" in name or name.endswith((".yaml", ".yml"))
-    path = Path(name) if looks_like_path else resources.resource("config", "views") / f"{name}.yaml"
+    shipped = resources.resource("config", "views")
+    path = Path(name) if resources.is_path(name) else shipped / f"{name}.yaml"
     try:
         content = read_yaml(path)
     except FileNotFoundError as error:
-        shipped = sorted(p.stem for p in resources.resource("config", "views").glob("*.yaml"))
+        names = sorted(p.stem for p in shipped.glob("*.yaml"))
         raise ViewsError(
-            f"rig_views {name!r}: {path} does not exist. Shipped: {', '.join(shipped)}; or give "
+            f"rig_views {name!r}: {path} does not exist. Shipped: {', '.join(names)}; or give "
             "the path of a file of views"
         ) from error
     except (OSError, YamlError) as error:

@@ -48,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _machine(args: argparse.Namespace) -> Iterable[Finding]:
     from alpamayo_ros.doctor import environment, libraries, model
+    from alpamayo_ros.ros import installation
 
     options = dict(map(model_option, args.option))
     yield from libraries.installed()
-    yield from environment.ros(os.environ)
+    yield from environment.ros(os.environ, installation)
     yield from environment.machine()
     yield from libraries.gpu(model.needs_gpu(args.model, options))
     yield from model.check_model(args.model, options, not args.no_hash)

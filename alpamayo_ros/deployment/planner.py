@@ -58,6 +58,7 @@ class StudentPlanner:
             raise ModelError(f"model {spec.model}: {bad} of its actions are not finite")
         with _timed("unicycle", stage_ms):
             action = denormalise(spec.config, normalised[0])
+            action = action_space.forward_only(action, sample.speed_mps)
             xyz, rot = action_space.integrate(action, sample.speed_mps)
         return Planned(normalised[0], action, xyz, rot, stage_ms, inputs)
 

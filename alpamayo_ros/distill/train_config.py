@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alpamayo_ros import resources
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.student.config import StudentConfig, load_student_config, student_config
+from alpamayo_ros.yaml_text import YamlError, read_yaml
 
 
 class TrainConfigError(UserError):
@@ -103,8 +102,8 @@ def load_train_config(path: Path, labels: list[Path] | None = None, **given: Any
     Raises TrainConfigError, ModelError.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path, aliases=True)  # stages of a chain have much in common
+    except (OSError, YamlError) as error:
         raise TrainConfigError(f"cannot read {path}: {error}") from error
     config = train_config(content, str(path), labels)
     return replace(config, **{name: value for name, value in given.items() if value})
@@ -151,7 +150,7 @@ def _stage(content: Any, where: str) -> StageConfig:
 
 def student_by_name(student: str) -> StudentConfig:
     """config/NAME.yaml or a path. Raises ModelError, UserError."""
-    if "/" in student or student.endswith((".yaml", ".yml")):
+    if resources.is_path(student):
         return load_student_config(Path(student))
     return load_student_config(resources.resource("config", f"{student}.yaml"))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from alpamayo_ros.bench.processes import SHM, shm_warning
 from alpamayo_ros.doctor.findings import Finding, error, note, ok, warning
@@ -21,8 +21,18 @@ RMEM_WANTED_BYTES = 4_194_304  # config/fastdds_shm.xml asks for as much
 SET_UP = "run `make setup` and use .venv, or source the workspace that has alpamayo_ros"
 
 
-def ros(environ: Mapping[str, str]) -> Iterable[Finding]:
-    """rclpy and its middleware, domain, discovery."""
+class Installation(Protocol):
+    """alpamayo_ros/ros/installation.py, which loads ROS when it is asked."""
+
+    def middleware(self) -> str:
+        """Its name; raises what loading it raises."""
+
+    def built_fields(self, kind: str) -> dict[str, set[str]]:
+        """Of each built message or service by its name; `kind` is msg or srv."""
+
+
+def ros(environ: Mapping[str, str], installation: Installation) -> Iterable[Finding]:
+    """rclpy and its middleware, domain, discovery, the package's messages."""
     if importlib.util.find_spec("rclpy") is None:
         yield error(
             "ros", "rclpy is not installed: no node can run (replay and evaluate can)", SET_UP
@@ -30,9 +40,7 @@ def ros(environ: Mapping[str, str]) -> Iterable[Finding]:
         return
     yield ok("ros", f"distribution {environ.get('ROS_DISTRO', 'not named (ROS_DISTRO)')}")
     try:
-        from rclpy.utilities import get_rmw_implementation_identifier
-
-        middleware = get_rmw_implementation_identifier()
+        middleware = installation.middleware()
         yield ok("ros", f"middleware {middleware}")
     except Exception as failure:  # whatever loading a middleware's libraries raises
         middleware = ""
@@ -44,7 +52,7 @@ def ros(environ: Mapping[str, str]) -> Iterable[Finding]:
         )
     yield from _domain(environ.get("ROS_DOMAIN_ID", ""))
     yield from _discovery(environ)
-    yield from _messages()
+    yield from _messages(installation)
     if middleware.startswith("rmw_fastrtps"):
         yield from profile(environ)
     elif middleware:
@@ -97,21 +105,19 @@ def _discovery(environ: Mapping[str, str]) -> Iterable[Finding]:
         yield note("ros", f"ROS_STATIC_PEERS is {peers}")
 
 
-def _messages() -> Iterable[Finding]:
+def _messages(installation: Installation) -> Iterable[Finding]:
     """Whether what msg/ and srv/ declare was built, and built from these very files."""
     stale, count = [], 0
     for kind, suffix in (("msg", "*.msg"), ("srv", "*.srv")):
         try:
-            built = importlib.import_module(f"alpamayo_ros.{kind}")
+            built = installation.built_fields(kind)
             declared = sorted(resource(kind).glob(suffix))
         except (ImportError, UserError) as failure:
             yield error("messages", f"alpamayo_ros.{kind} cannot be had: {failure}", SET_UP)
             return
         for path in declared:
             count += 1
-            made = getattr(built, path.stem, None)
-            made = getattr(made, "Request", made)
-            if made is None or set(made.get_fields_and_field_types()) != _fields(path):
+            if built.get(path.stem) != _fields(path):
                 stale.append(path.stem)
     if stale:
         yield error(

@@ -41,11 +41,18 @@ class Heard:
 
     @property
     def rate_hz(self) -> float:
-        """Messages a second between the first and the last; 0 from fewer than two."""
-        if len(self.arrivals_ns) < 2:
+        """Messages a second between the first and the last; 0 from fewer than two.
+
+        By stamps: a recording that is played slowly is no slow camera. By arrival where they do not
+        rise, which is a finding of its own.
+        """
+        times_ns = self.stamps_ns
+        if len(times_ns) < 2 or times_ns[-1] <= times_ns[0]:
+            times_ns = self.arrivals_ns
+        if len(times_ns) < 2:
             return 0.0
-        span_s = (self.arrivals_ns[-1] - self.arrivals_ns[0]) / NS_PER_S
-        return (len(self.arrivals_ns) - 1) / span_s if span_s else 0.0
+        span_s = (times_ns[-1] - times_ns[0]) / NS_PER_S
+        return (len(times_ns) - 1) / span_s if span_s else 0.0
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from alpamayo_ros.msg import (
 from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import make
 from alpamayo_ros.ros.markers import PlanMarkers
-from alpamayo_ros.safety.stage import FallbackPlan
+from alpamayo_ros.safety.rulings import FallbackPlan
 from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status
 from alpamayo_ros.types import NS_PER_MS, LateReasoning, Plan, PlannerSample, Rejection
 from alpamayo_ros.worker import Outcome

@@ -23,6 +23,9 @@ from alpamayo_ros.ros.convert import message_class, to_time
 from alpamayo_ros.ros.process import run_to_end
 
 CLOCK_PERIOD_NS = 5_000_000  # /clock at 200 Hz of recorded time
+# A stall longer than this is not caught up with: the recording's time waits, as listeners that had
+# to share the machine with what stalled it could not keep up with messages in a burst.
+CATCH_UP_NS = 20_000_000
 DRAIN_S = 0.5  # what the last messages need to arrive before the publishers go away
 
 
@@ -39,6 +42,7 @@ class PlayerNode(Node):
         none: list[str] = []
         only = self.declare_parameter("topics", Parameter.Type.STRING_ARRAY).value
         self._only = list(only) if only else none
+        self._start_steady_ns = 0  # when the recording would have begun, had it never stalled
         self.done = threading.Event()
         self.failed = False
         self._stop = threading.Event()
@@ -118,24 +122,26 @@ class PlayerNode(Node):
             self._stop.wait(0.05)
 
     def _play_once(self, bag: BagReader, publishers: dict[str, Any]) -> None:
-        start_steady_ns = time.monotonic_ns()
+        self._start_steady_ns = time.monotonic_ns()
         clock_ns = bag.start_ns
         end_ns = bag.start_ns + round(self._seconds * 1e9) if self._seconds else bag.end_ns
         for name, _, log_ns, payload in bag.raw_messages(list(publishers)):
             if log_ns > end_ns or self._stop.is_set():
                 break
             while clock_ns <= log_ns:
-                self._sleep_until(start_steady_ns, clock_ns - bag.start_ns)
+                self._sleep_until(clock_ns - bag.start_ns)
                 self._clock_publisher.publish(Clock(clock=to_time(clock_ns)))
                 clock_ns += CLOCK_PERIOD_NS
-            self._sleep_until(start_steady_ns, log_ns - bag.start_ns)
+            self._sleep_until(log_ns - bag.start_ns)
             publishers[name].publish(payload)
 
-    def _sleep_until(self, start_steady_ns: int, recorded_ns: int) -> None:
-        due_ns = start_steady_ns + round(recorded_ns / self._rate)
-        wait_s = (due_ns - time.monotonic_ns()) * 1e-9
-        if wait_s > 0:
-            self._stop.wait(wait_s)
+    def _sleep_until(self, recorded_ns: int) -> None:
+        due_ns = self._start_steady_ns + round(recorded_ns / self._rate)
+        wait_ns = due_ns - time.monotonic_ns()
+        if wait_ns > 0:
+            self._stop.wait(wait_ns * 1e-9)
+        elif wait_ns < -CATCH_UP_NS:
+            self._start_steady_ns -= wait_ns
 
 
 def main() -> int:

@@ -32,8 +32,9 @@ from alpamayo_ros.parameters import PlannerSettings, settings_from
 from alpamayo_ros.ros.convert import message_class
 from alpamayo_ros.ros.declared import plain
 
-DISCOVERY_S = 5.0  # at most, for a node to be found and for each of its answers
-SETTLE_S = 2.0  # until every endpoint of a graph is known
+DISCOVERY_S = 5.0  # at most, for a node to be found
+ANSWER_S = 20.0  # at most, for each answer of a node that is there: a machine may be busy
+SETTLE_S = 2.0  # a graph of which nothing new has been heard for so long is known
 SPIN_S = 0.02
 SIM_TIME = "use_sim_time"
 
@@ -63,11 +64,11 @@ class _Probe:
             seen.nodes = tuple(name for name in self._nodes() if name != "/alpamayo_doctor")
             if seen.planner in seen.nodes:
                 self._ask()
+                self._settle()
                 self._listen()
                 # The time to listen begins when all of it is heard: discovery takes its own.
                 self._spin(DISCOVERY_S, self._hears_all)
                 seen.outcomes.clear()
-                seen.seconds = max(seen.seconds, SETTLE_S)
                 self._spin(seen.seconds)
                 self._see_endpoints()
             seen.topics = self._published()
@@ -80,6 +81,25 @@ class _Probe:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not until():
             self._executor.spin_once(timeout_sec=SPIN_S)
+
+    def _settle(self) -> None:
+        """Discovery takes its time: who is not known yet is not missing."""
+        known: object = None
+        since = time.monotonic()
+        end = since + ANSWER_S
+        while time.monotonic() < min(end, since + SETTLE_S):
+            self._executor.spin_once(timeout_sec=SPIN_S)
+            graph = [
+                (
+                    topic,
+                    types,
+                    self._node.count_publishers(topic),
+                    self._node.count_subscribers(topic),
+                )
+                for topic, types in self._node.get_topic_names_and_types()
+            ]
+            if graph != known:
+                known, since = graph, time.monotonic()
 
     def _nodes(self) -> list[str]:
         pairs = self._node.get_node_names_and_namespaces()
@@ -102,11 +122,11 @@ class _Probe:
 
     def _call(self, kind: Any, name: str, request: Any) -> Any:
         client = self._node.create_client(kind, f"{self._seen.planner}/{name}")
-        self._spin(DISCOVERY_S, client.service_is_ready)
+        self._spin(ANSWER_S, client.service_is_ready)
         if not client.service_is_ready():
             return None
         future = client.call_async(request)
-        self._spin(DISCOVERY_S, future.done)
+        self._spin(ANSWER_S, future.done)
         return future.result() if future.done() else None
 
     def _parameters(self, names: list[str]) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ from alpamayo_ros.diagnosis import Entry
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.ros.outputs import PlannerOutputs
-from alpamayo_ros.safety.stage import Ruling, SafetyStage, ego_of
+from alpamayo_ros.safety.rulings import Ruling, ego_of
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.worker import Outcome
 
 

@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from alpamayo_ros import geometry
-from alpamayo_ros.safety import choice
+from alpamayo_ros.safety.acceptance import choose, unsafe
 from alpamayo_ros.safety.checks import Situation, check
-from alpamayo_ros.safety.fallback import Fallback, PathPoints
-from alpamayo_ros.safety.limits import Vehicle
+from alpamayo_ros.safety.fallback import Fallback
 from alpamayo_ros.safety.pull_away import PullAway
-from alpamayo_ros.safety.repair import repair
+from alpamayo_ros.safety.rulings import Ego, FallbackPlan, Ruling, SafetySettings
 from alpamayo_ros.safety.track import Track, relocation, track_of
-from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation, ViolationName
+from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict
 from alpamayo_ros.types import (
     NS_PER_MS,
     NS_PER_S,
     EgoPose,
     Plan,
-    PlannerSample,
-    Pose3,
     Rejection,
     RejectionReason,
 )
@@ -46,52 +43,6 @@ STILL_TO_COME = frozenset(
 # A start takes so long until the history is full. Until then nothing of ours is being driven.
 WARM_UP_NS = 2_500 * NS_PER_MS
 ACTION = SafetyAction
-
-
-@dataclass(frozen=True, slots=True)
-class SafetySettings:
-    """What a user may set."""
-
-    vehicle: Vehicle = field(default_factory=Vehicle)
-    enforce: bool = True  # False: violations are named and the plan goes out all the same
-    recovery_ticks: int = 3  # good plans in a row that end a fallback
-    lock_ticks: int = 10  # unsafe plans in a row after which none is driven any more; 0: never
-    max_plan_age_ns: int = 500 * NS_PER_MS
-    fallback_on_path: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Ego:
-    """The vehicle at a plan's t0, by odometry."""
-
-    speed_mps: float
-    odometry_from_rig_t0: Pose3
-    frame_id: str  # of odometry
-
-
-def ego_of(sample: PlannerSample) -> Ego:
-    """As the planner saw it."""
-    return Ego(sample.speed_mps, sample.odometry_from_rig_t0, sample.odometry_frame_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """One plan judged: what goes out instead of it, or why nothing of it does."""
-
-    verdict: SafetyVerdict
-    plan: Plan | None = None
-    rejection: Rejection | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FallbackPlan:
-    """A stop, and where it starts from."""
-
-    plan: Plan
-    odometry_from_rig_t0: Pose3
-    frame_id: str  # of odometry
-    reason: str
-    path: PathPoints | None  # None: withheld from ~/path
 
 
 class SafetyStage:
@@ -172,7 +123,7 @@ class SafetyStage:
             self._newest_t0_ns,
         )
         try:
-            chosen, verdict = self._choose(plan, situation)
+            chosen, verdict = choose(plan, situation, settings.vehicle, repairs=settings.enforce)
             if settings.enforce and verdict.ok:
                 chosen, verdict = self._without_hesitation(chosen, verdict, situation)
         except Exception as error:  # whatever a model hands over, the vehicle gets a plan
@@ -195,7 +146,7 @@ class SafetyStage:
             self.verdict = verdict = replace(verdict, action=ACTION.OBSERVED)
         elif not verdict.ok:
             self._unsafe_in_a_row += 1
-            rejection = _unsafe(verdict.violations, due_ns)
+            rejection = unsafe(verdict.violations, due_ns)
             self.refuse(rejection, now_ns)
             return Ruling(verdict, rejection=rejection)
         if not self.locked:
@@ -254,28 +205,6 @@ class SafetyStage:
 
     # ---- inside ------------------------------------------------------------------------------
 
-    def _choose(self, plan: Plan, situation: Situation) -> tuple[Plan, SafetyVerdict]:
-        """The first acceptable one: as the planner chose, or as ranked; else the first's faults."""
-        vehicle = self._settings.vehicle
-        options: list[Plan] = [] if plan.is_scored else [plan]
-        first: tuple[Plan, SafetyVerdict] | None = None
-        ranked: list[int] | None = None
-        while True:
-            for option in options:
-                result = self._try(option, situation)
-                if result[1].ok:
-                    if first is None or result[1].action is ACTION.REPAIRED:
-                        return result
-                    verdict = SafetyVerdict(True, first[1].violations, ACTION.OTHER_CANDIDATE)
-                    return result[0], verdict
-                first = first or result
-            if first is not None and ranked is not None:
-                return first
-            ranked = choice.rank(plan, vehicle.limits, vehicle.weights)
-            options = [choice.candidate(plan, index) for index in ranked]
-            if first is None and not options:
-                options = [plan]
-
     def _without_hesitation(
         self, plan: Plan, verdict: SafetyVerdict, situation: Situation
     ) -> tuple[Plan, SafetyVerdict]:
@@ -283,16 +212,6 @@ class SafetyStage:
         if wait is None or check(going, self._settings.vehicle.limits, situation):
             return plan, verdict
         return going, SafetyVerdict(True, (*verdict.violations, wait), ACTION.REPAIRED)
-
-    def _try(self, plan: Plan, situation: Situation) -> tuple[Plan, SafetyVerdict]:
-        limits = self._settings.vehicle.limits
-        violations = check(plan, limits, situation)
-        if not violations:
-            return plan, SafetyVerdict(True)
-        mended = repair(plan, limits, violations) if self._settings.enforce else None
-        if mended is not None and not check(mended, limits, situation):
-            return mended, SafetyVerdict(True, violations, ACTION.REPAIRED)
-        return plan, SafetyVerdict(False, violations, ACTION.REJECTED)
 
     def _release(self, track: Track, now_ns: int, is_good: bool) -> None:
         self.reason, self._good_ticks, self._has_planned = "", 0, True
@@ -354,25 +273,6 @@ class SafetyStage:
         if emitted is None or (pose is not None and emitted.frame_id != pose.frame_id):
             return None
         return emitted.pose_at(now_ns)
-
-
-def _unsafe(violations: tuple[Violation, ...], due_ns: int) -> Rejection:
-    worst = violations[0]
-    remedy = ""
-    if worst.name == ViolationName.STALE:
-        remedy = (
-            "; the model is slower than plan_age_limit_ms: fewer samples or tokens, a faster "
-            "runtime, or, where the vehicle is slow enough for plans of that age, a higher limit"
-        )
-    return Rejection(
-        RejectionReason.PLAN_UNSAFE,
-        "safety",
-        worst.value,
-        worst.limit,
-        worst.unit,
-        due_ns,
-        "; ".join(map(str, violations)) + remedy,
-    )
 
 
 def _is_finite(pose: EgoPose) -> bool:

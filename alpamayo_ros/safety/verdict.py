@@ -92,3 +92,9 @@ class SafetyVerdict:
     def __str__(self) -> str:
         what = "; ".join(map(str, self.violations))
         return f"{self.action.value}: {what}" if what else self.action.value
+
+    @property
+    def kind(self) -> str:
+        """The same without the values, for counting."""
+        what = ", ".join(violation.name.value for violation in self.violations)
+        return f"{self.action.value}: {what}" if what else self.action.value

@@ -11,7 +11,7 @@ from typing import Any
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.safety.limits import load_vehicle
-from alpamayo_ros.safety.stage import SafetySettings
+from alpamayo_ros.safety.rulings import SafetySettings
 from alpamayo_ros.viz.canvas import save_picture
 from alpamayo_ros.world.closed_loop import Camera, ClosedLoop, LoopOptions
 from alpamayo_ros.world.planners import load_model

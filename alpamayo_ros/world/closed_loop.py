@@ -13,7 +13,8 @@ from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.control.follower import Follower, RigState
 from alpamayo_ros.control.reference import Reference, reference_from_plan
 from alpamayo_ros.geometry import pose_from_quaternion
-from alpamayo_ros.safety.stage import Ego, SafetySettings, SafetyStage
+from alpamayo_ros.safety.rulings import Ego, SafetySettings
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.types import (
     NS_PER_MS,
     EgoPose,
@@ -195,7 +196,7 @@ class ClosedLoop:
             ego = Ego(pose.speed_mps, odometry_from_rig, pose.frame_id)
             ruling = stage.judge(plan, ego, pose.stamp_ns, now_ns)
             if str(ruling.verdict.action) != "accepted":
-                self.safety_actions[str(ruling.verdict)] += 1
+                self.safety_actions[ruling.verdict.kind] += 1
             plan = ruling.plan
         stop = stage.fallback(pose, now_ns)
         if stop is not None:

@@ -19,7 +19,8 @@ from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.pipeline import Pipeline, PipelineSettings, Tick
 from alpamayo_ros.safety.limits import load_vehicle
-from alpamayo_ros.safety.stage import SafetySettings, SafetyStage, ego_of
+from alpamayo_ros.safety.rulings import SafetySettings, ego_of
+from alpamayo_ros.safety.stage import SafetyStage
 from alpamayo_ros.types import (
     DEFAULT_CAMERAS,
     NS_PER_MS,

@@ -12,7 +12,7 @@ from simulate import ms
 from alpamayo_ros import action_space, geometry
 from alpamayo_ros.safety import choice
 from alpamayo_ros.safety.limits import ChoiceWeights
-from alpamayo_ros.safety.stage import Ego, Ruling
+from alpamayo_ros.safety.rulings import Ego, Ruling
 from alpamayo_ros.types import Decisions, Plan, Stated
 
 KEEP = Stated("Keep speed.", Decisions("set-speed tracking", "lane keeping and centring"))

@@ -206,6 +206,7 @@ def test_another_training_is_not_gone_on_with(labels: Path, tmp_path: Path) -> N
         ("stages: [{student: student_light, loss: {alfa: 1}}]", "unknown alfa"),
         ("stages: [{student: student_light, teacher: x}]", "teacher x is not before"),
         ("stages: [{student: student_none}]", "student_none.yaml"),
+        ("stages: &all [*all]", "[*]all names nothing before it"),
     ],
 )
 def test_a_configuration_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
@@ -213,6 +214,20 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, text: str, said: st
     path.write_text(text)
     with pytest.raises(UserError, match=said):
         load_train_config(path, [tmp_path])
+
+
+def test_stages_of_a_chain_may_share(tmp_path: Path) -> None:
+    """By anchors and merge keys."""
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "stages:\n"
+        "  - &first {name: first, student: student_light, steps: 30, loss: &loss {alpha: 2.0}}\n"
+        "  - {<<: *first, name: second, teacher: first, loss: {<<: *loss, beta: 0.25}}\n"
+    )
+    first, second = load_train_config(path, [tmp_path]).stages
+    assert (second.name, second.teacher, second.steps) == ("second", "first", 30)
+    assert second.student == first.student
+    assert (second.loss.alpha, second.loss.beta) == (2.0, 0.25)
 
 
 def test_the_labels_images_have_to_be_the_students(labels: Path, tmp_path: Path) -> None:
