@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,22 +47,23 @@ def save(
 
     Raises ModelError where the folder holds something already.
     """
-    from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save_file
 
     if folder.exists() and any(folder.iterdir()):
         raise ModelError(f"{folder} is not empty; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     state = model.state_dict()
-    split = split_torch_state_dict_into_shards(state, max_shard_size=SHARD_BYTES)
-    done = 0
-    for file_name, names in split.filename_to_tensors.items():
+    plan = list(_shards(state))
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(plan, start=1):
+        file_name = f"model-{number:05d}-of-{len(plan):05d}.safetensors"
         tensors = {name: state[name].cpu().contiguous() for name in names}
         save_file(tensors, folder / file_name, metadata={"format": "pt"})
-        done += len(names)
+        weight_map |= dict.fromkeys(names, file_name)
         if progress is not None:
-            progress(done, len(state))
-    index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+            progress(len(weight_map), len(state))
+    size_bytes = sum(tensor.nbytes for tensor in state.values())
+    index = {"metadata": {"total_size": size_bytes}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
     (folder / "config.json").write_text(json.dumps(head, indent=2) + "\n")
     description = {
@@ -73,3 +74,16 @@ def save(
         "torch": torch.__version__,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _shards(state: Mapping[str, torch.Tensor]) -> Iterator[list[str]]:
+    """Names of tensors, in groups of at most SHARD_BYTES."""
+    names: list[str] = []
+    size = 0
+    for name, tensor in state.items():
+        if names and size + tensor.nbytes > SHARD_BYTES:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += tensor.nbytes
+    yield names
