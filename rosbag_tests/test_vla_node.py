@@ -95,8 +95,9 @@ def test_every_sample_taken_gives_a_plan_and_its_reasoning(
     busy = [status for status in bench.statuses if status.reason == "planner_busy"]
     last = bench.statuses[-1]
     assert last.samples_dropped == len(busy)
-    assert {s.reason for s in bench.statuses if s.reason} <= {"planner_busy", "warming_up",
-                                                              "camera_missing"}  # fmt: skip
+    # Nothing but samples not taken, and on a busy machine inputs that are late.
+    late = {"warming_up", "camera_missing", "odometry_missing", "odometry_gap"}
+    assert {status.reason for status in bench.statuses if status.reason} <= {"planner_busy", *late}
     for trace, text in zip(traces, reasoning):
         assert trace.source == "model"
         assert trace.text == text.data
