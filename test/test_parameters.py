@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpamayo_ros import resources
+from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.parameter_table import BY_NAME, PARAMETERS, Parameter, check_value
 from alpamayo_ros.parameters import SettingsError, read_parameter_file, settings_from
 from alpamayo_ros.pipeline import PipelineSettings
@@ -36,9 +37,10 @@ def test_the_defaults_are_good() -> None:
 
 
 def test_the_shipped_file_says_the_defaults() -> None:
-    """config/planner.yaml changes nothing: it is there to be copied."""
+    """config/planner.yaml chooses the model, which is shipped, and changes nothing else."""
     values = read_parameter_file(resources.resource("config", "planner.yaml"))
     assert len(values) >= 10
+    assert load_manifest(str(values.pop("model"))).uses_images
     assert settings_from(values) == settings_from({})
 
 

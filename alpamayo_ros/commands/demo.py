@@ -31,19 +31,20 @@ from alpamayo_ros.commands.replay import (
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.parameters import PlannerSettings
 
+CLOSED_LOOP_MODEL = "student_light"
 START_UP_S = 30.0  # for three Python processes to start and find each other on a busy machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to play, for how long, where the results go."""
     parser.add_argument("--bag", type=Path, help="a rosbag2 of yours (default: closed-loop)")
-    parser.add_argument("--scenario", default="straight", metavar="KIND",
-                        help="what to drive closed-loop (default straight)")  # fmt: skip
+    parser.add_argument("--scenario", default="free", metavar="KIND",
+                        help="what to drive closed-loop (default free)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of the scenario (default 1)")
     parser.add_argument("--seconds", type=float, default=15.0, help="of driving (default 15)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR",
                         help="for the results (default out/demo)")  # fmt: skip
-    add_planner_arguments(parser)
+    add_planner_arguments(parser, f"{CLOSED_LOOP_MODEL} closed-loop, kinematic on a bag")
     add_json_argument(parser)
 
 
@@ -80,6 +81,8 @@ def _closed_loop(args: argparse.Namespace) -> dict[str, Any]:
     from alpamayo_ros.bags.reader import BagReader
     from alpamayo_ros.commands import demo_world
 
+    if not (args.model or args.params):
+        args.model = CLOSED_LOOP_MODEL
     settings = planner_settings(args)
     world = demo_world.drive(
         settings, args.params, args.scenario, args.seed, args.seconds, args.out

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(parser)
 
 
-def add_planner_arguments(parser: argparse.ArgumentParser) -> None:
+def add_planner_arguments(parser: argparse.ArgumentParser, default: str = "kinematic") -> None:
     """How to plan: --model, --option, and what the topics are."""
-    parser.add_argument("--model", help="a model's name or manifest (default: kinematic)")
+    parser.add_argument("--model", help=f"a model's name or manifest (default: {default})")
     parser.add_argument(
         "--option",
         action="append",

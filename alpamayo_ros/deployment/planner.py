@@ -16,7 +16,7 @@ from alpamayo_ros.deployment.frames import FeatureCache
 from alpamayo_ros.deployment.runtimes import StudentRuntime
 from alpamayo_ros.deployment.spec import StudentSpec
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.student.inputs import denormalise, policy_input
+from alpamayo_ros.student.inputs import denormalise, policy_input, smoothed
 from alpamayo_ros.types import PlannerSample
 
 SEED_MODULUS = 2**63 - 1
@@ -57,7 +57,7 @@ class StudentPlanner:
             bad = int(np.count_nonzero(~np.isfinite(normalised)))
             raise ModelError(f"model {spec.model}: {bad} of its actions are not finite")
         with _timed("unicycle", stage_ms):
-            action = denormalise(spec.config, normalised[0])
+            action = smoothed(spec.config, denormalise(spec.config, normalised[0]))
             action = action_space.forward_only(action, sample.speed_mps)
             xyz, rot = action_space.integrate(action, sample.speed_mps)
         return Planned(normalised[0], action, xyz, rot, stage_ms, inputs)

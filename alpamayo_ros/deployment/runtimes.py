@@ -18,6 +18,7 @@ from alpamayo_ros.deployment.spec import EXPORT, StudentSpec, check_manifest
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.runtime.tensorrt_build import file_digest
+from alpamayo_ros.student.config import student_config
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -61,6 +62,13 @@ def open_runtime(manifest: Manifest, options: StudentOptions) -> StudentRuntime:
 
         runtime = TensorrtRuntime(options)
     check_manifest(runtime.spec, manifest.name, manifest.licence, str(manifest.path))
+    if options.architecture:
+        where = f"{manifest.path}: option architecture"
+        if student_config(options.architecture, where) != runtime.spec.config:
+            raise ModelError(
+                f"{where} is not the one that the graphs were exported with: {EXPORT} again rather "
+                "than edit the manifest"
+            )
     return runtime
 
 

@@ -54,6 +54,7 @@ class StudentConfig:
     flow_steps: int = 2
     flow_start_std: float = 0.3  # of the noise around the prior from which the flow starts
     action_scale: tuple[float, float] = (1.0, 0.03)  # m/s^2 and 1/m of one normalised unit
+    smooth: int = 1  # waypoints that the planned action is averaged over; 1: none
 
     def __post_init__(self) -> None:
         """Raises ModelError naming what cannot be built."""
@@ -83,6 +84,7 @@ class StudentConfig:
                 or not set(self.frames) <= set(range(N_FRAMES)),
             f"flow_steps is {self.flow_steps}, wanted 1 or more": self.flow_steps < 1,
             "summary_channels is below 0": self.summary_channels < 0,
+            f"smooth is {self.smooth}, wanted an odd number": self.smooth % 2 != 1,
             "action_scale wants two numbers above 0": min(self.action_scale) <= 0,
         }  # fmt: skip
         wrong = [text for text, fault in faults.items() if fault]

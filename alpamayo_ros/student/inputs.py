@@ -110,3 +110,18 @@ def normalise(config: StudentConfig, action: NDArray[np.float64]) -> Array:
 def denormalise(config: StudentConfig, action: NDArray[np.floating]) -> NDArray[np.float64]:
     """The inverse."""
     return np.asarray(action, np.float64) * np.array(config.action_scale)
+
+
+def smoothed(config: StudentConfig, action: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Actions (64, 2) averaged over the waypoints beside each, fewer towards both ends.
+
+    A query speaks for several waypoints; where two meet, wheels cannot follow the step.
+    """
+    if config.smooth == 1:
+        return action
+    count, reach = len(action), config.smooth // 2
+    sums = np.concatenate((np.zeros((1, 2)), np.cumsum(action, axis=0)))
+    index = np.arange(count)
+    wide = np.minimum(reach, np.minimum(index, count - 1 - index))
+    averages = (sums[index + wide + 1] - sums[index - wide]) / (2 * wide + 1)[:, None]
+    return np.asarray(averages)

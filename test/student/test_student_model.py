@@ -184,3 +184,14 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path, text: str, said: st
     path.write_text(text)
     with pytest.raises(ModelError, match=said):
         load_student_config(path)
+
+
+def test_actions_are_averaged_over_the_waypoints_beside() -> None:
+    """A step between two queries becomes a ramp; the ends and what is level stay."""
+    config = dataclasses.replace(small.CONFIG, smooth=9)
+    action = np.zeros((64, 2))
+    action[40:, 1] = 0.05
+    ramp = inputs.smoothed(config, action)[:, 1]
+    np.testing.assert_allclose(np.diff(ramp)[35:44], 0.05 / 9, atol=1e-12)
+    np.testing.assert_allclose(ramp[[0, 35, 44, 63]], [0.0, 0.0, 0.05, 0.05], atol=1e-12)
+    np.testing.assert_allclose(inputs.smoothed(small.CONFIG, action), action)
