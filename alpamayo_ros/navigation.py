@@ -49,6 +49,8 @@ class NavigationText:
         with self._lock:
             if self._heard_ns is None:
                 return NavigationState("", float("nan"), "", "")
+            if self._heard_ns == 0:  # before the first /clock: it counts from there
+                self._heard_ns = now_ns
             age_ns = now_ns - self._heard_ns
             # A negative age: the clock was set back, and the text belongs to the time before.
             fresh = 0 <= age_ns <= self._timeout_ns

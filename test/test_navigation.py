@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from alpamayo_ros.model_text import TextRefused, clean
 from alpamayo_ros.navigation import NavigationText
+from alpamayo_ros.types import NS_PER_S
 
 NOW_NS = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -94,3 +95,12 @@ def test_a_refused_text_ends_the_one_before() -> None:
     assert (state.text, state.refusal, state.last_refusal) == ("turn right", "", refusal)
     navigation.hear("", NOW_NS + 3 * SECOND)
     assert navigation.state(NOW_NS + 3 * SECOND).text == ""
+
+
+def test_a_text_before_the_first_clock() -> None:
+    """A latched one under simulated time: its age counts from when the clock begins."""
+    navigation = NavigationText(2.0, 100)
+    navigation.hear("turn left", 0)
+    assert navigation.state(0).text == "turn left"
+    assert navigation.state(1_000 * NS_PER_S).text == "turn left"
+    assert navigation.state(1_003 * NS_PER_S).text == ""
