@@ -21,10 +21,14 @@ from alpamayo_ros.types import (
     PlannerSample,
     Pose3,
     ReasoningSource,
+    Rejection,
+    RejectionReason,
 )
 
 T0_NS = START_NS + ms(3_000)
 LIMITS = VehicleLimits()
+LOST = Rejection(RejectionReason.CAMERA_MISSING, "front_wide")
+INVALID = Rejection(RejectionReason.ODOMETRY_INVALID, "odometry")  # at any time
 
 
 def plan_of(

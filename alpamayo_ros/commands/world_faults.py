@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.commands.world_drive import kinds_of, seeds_of
+from alpamayo_ros.jobs import Machines, in_order
 
 DESCRIPTION = """Inject each fault at 10 m/s into the expert's closed-loop drives.
 
@@ -65,24 +64,32 @@ def run(args: argparse.Namespace) -> int:
     return 1 if args.check and unclean else 0
 
 
+class _FaultDrives:
+    """Whatever process drives: nothing is loaded for it."""
+
+    def open(self) -> None:
+        """Nothing."""
+
+    def do(self, opened: None, item: Job) -> Result:
+        """One drive."""
+        from alpamayo_ros.world.fault_drive import FaultDrive
+
+        return asdict(FaultDrive(*item).run())
+
+    def close(self, opened: None) -> None:
+        """Nothing is held."""
+
+
 def _drive_all(jobs: Sequence[Job], processes: int) -> list[Result]:
     progress = Progress("driving", len(jobs), "drives")
     results = []
     try:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(processes, len(jobs)), context) as pool:
-            for done, result in enumerate(pool.map(_drive, jobs), 1):
-                results.append(result)
-                progress.update(done)
+        for result in in_order(_FaultDrives(), jobs, Machines(min(processes, len(jobs)))):
+            results.append(result)
+            progress.update(len(results))
     finally:
         progress.close()
     return results
-
-
-def _drive(job: Job) -> Result:
-    from alpamayo_ros.world.fault_drive import FaultDrive
-
-    return asdict(FaultDrive(*job).run())
 
 
 def _row(results: Sequence[Result]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from alpamayo_ros import geometry
 from alpamayo_ros.types import CAMERA_NAMES, N_FRAMES, PlannerSample
+from alpamayo_ros.world.bicycle import VehicleState
 from alpamayo_ros.world.boxes import overlap
 from alpamayo_ros.world.sensors import Images
 from alpamayo_ros.world.simulation import Simulation
@@ -37,19 +38,13 @@ def moved_aside(
     Where it would stand in something only its speed is another.
     """
     ego, s_m, d_m = simulation.ego, simulation.s_m, simulation.d_m
-    ahead = _bounded(rng, strength * _AHEAD_M, _MOST_AHEAD_M)
-    aside = _bounded(rng, strength * _ASIDE_M, _MOST_ASIDE_M)
-    turn = _bounded(rng, strength * _TURN_RAD, _MOST_TURN_RAD)
-    factor = float(np.exp(_bounded(rng, strength * _FASTER, _MOST_FASTER)))
-    cos, sin = float(np.cos(ego.yaw_rad)), float(np.sin(ego.yaw_rad))
+    ahead = bounded(rng, strength * _AHEAD_M, _MOST_AHEAD_M)
+    aside = bounded(rng, strength * _ASIDE_M, _MOST_ASIDE_M)
+    turn = bounded(rng, strength * _TURN_RAD, _MOST_TURN_RAD)
+    factor = float(np.exp(bounded(rng, strength * _FASTER, _MOST_FASTER)))
     faster = replace(ego, speed_mps=factor * ego.speed_mps)
     try:
-        simulation.ego = replace(
-            faster,
-            x_m=ego.x_m + ahead * cos - aside * sin,
-            y_m=ego.y_m + ahead * sin + aside * cos,
-            yaw_rad=ego.yaw_rad + turn,
-        )
+        simulation.ego = moved(faster, ahead, aside, turn)
         box = simulation.ego_box()
         if any(overlap(box, other) for _, other in simulation.obstacles_near(_ROOM_M)):
             simulation.ego = faster
@@ -83,5 +78,17 @@ def seen_beside(sample: PlannerSample, images: Images, factor: float) -> Planner
     )
 
 
-def _bounded(rng: np.random.Generator, deviation: float, most: float) -> float:
+def moved(ego: VehicleState, ahead_m: float, aside_m: float, turn_rad: float) -> VehicleState:
+    """The same vehicle elsewhere: along its own axes, left positive, and turned."""
+    cos, sin = float(np.cos(ego.yaw_rad)), float(np.sin(ego.yaw_rad))
+    return replace(
+        ego,
+        x_m=ego.x_m + ahead_m * cos - aside_m * sin,
+        y_m=ego.y_m + ahead_m * sin + aside_m * cos,
+        yaw_rad=ego.yaw_rad + turn_rad,
+    )
+
+
+def bounded(rng: np.random.Generator, deviation: float, most: float) -> float:
+    """A normal draw, no further from 0 than `most`."""
     return float(np.clip(rng.normal(0.0, deviation), -most, most))

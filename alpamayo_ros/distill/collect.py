@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from alpamayo_ros.backends.base import PlannerBackend
-from alpamayo_ros.distill.beside import NEWEST, moved_aside, seen_beside
+from alpamayo_ros.distill.beside import NEWEST, bounded, moved, moved_aside, seen_beside
 from alpamayo_ros.distill.shard import ImageForm, ShardWriter
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import CameraRequirement, Manifest
@@ -175,15 +175,9 @@ def collect_drive(
 
 def _displace(simulation: Simulation, rng: np.random.Generator, strength: float) -> None:
     """Begin beside the lane's middle, not quite along it, at another speed."""
-    ego = simulation.ego
-    beside = float(np.clip(rng.normal(0.0, 0.3 * strength), -0.7, 0.7))
-    simulation.ego = replace(
-        ego,
-        x_m=ego.x_m - beside * float(np.sin(ego.yaw_rad)),
-        y_m=ego.y_m + beside * float(np.cos(ego.yaw_rad)),
-        yaw_rad=ego.yaw_rad + float(np.clip(rng.normal(0.0, 0.03 * strength), -0.08, 0.08)),
-        speed_mps=ego.speed_mps * float(rng.uniform(0.3, 1.5)),
-    )
+    aside = bounded(rng, 0.3 * strength, 0.7)
+    ego = moved(simulation.ego, 0.0, aside, bounded(rng, 0.03 * strength, 0.08))
+    simulation.ego = replace(ego, speed_mps=ego.speed_mps * float(rng.uniform(0.3, 1.5)))
 
 
 def load_driver(collection: Collection) -> PlannerBackend | None:

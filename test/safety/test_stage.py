@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from safety_cases import (
+    INVALID,
+    LOST,
     T0_NS,
     actions,
     gaps,
@@ -24,9 +26,6 @@ from alpamayo_ros import geometry
 from alpamayo_ros.safety.rulings import Ego, Ruling
 from alpamayo_ros.safety.stage import STILL_TO_COME, SafetyStage
 from alpamayo_ros.types import Plan, Rejection, RejectionReason
-
-LOST = Rejection(RejectionReason.CAMERA_MISSING, "front_wide")
-INVALID = Rejection(RejectionReason.ODOMETRY_INVALID, "odometry")  # at any time
 
 
 def test_good_plans_go_out_as_they_are() -> None:

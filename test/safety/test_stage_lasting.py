@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from safety_cases import (
+    INVALID,
+    LOST,
     T0_NS,
     actions,
     judge,
@@ -19,10 +21,6 @@ from simulate import ms
 from alpamayo_ros import geometry
 from alpamayo_ros.safety.rulings import Ego
 from alpamayo_ros.types import EgoPose, Rejection, RejectionReason
-
-LOST = Rejection(RejectionReason.CAMERA_MISSING, "front_wide")
-INVALID = Rejection(RejectionReason.ODOMETRY_INVALID, "odometry")  # at any time
-
 
 # ---- somebody else drives --------------------------------------------------------------------
 

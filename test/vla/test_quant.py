@@ -117,6 +117,10 @@ OPTIONS = {"max_new_tokens": 3, "flow_steps": 2}
 MIXED = {"vision": "int8", "backbone": "int4", "expert": "nf4", "lm_head": "fp8"}
 
 
+def quantise_command(manifest: Path, weights: str, out: Path) -> list[str]:
+    return ["vla", "quantise", "--model", str(manifest), "--weights", weights, "--out", str(out)]
+
+
 def plan_of(manifest: Path, **options: Any) -> np.ndarray:
     backend = create_backend(str(manifest), "", {**OPTIONS, **options})
     backend.load()
@@ -128,16 +132,7 @@ def test_written_and_read_again(manifest: Path, tmp_path: Path) -> None:
     """Identical outputs: of the full checkpoint quantised while it is read, and of what is written;
     to the bit in every tensor and every waypoint."""
     out = tmp_path / "coded"
-    arguments = [
-        "vla",
-        "quantise",
-        "--model",
-        str(manifest),
-        "--weights",
-        "int8",
-        "--out",
-        str(out),
-    ]
+    arguments = quantise_command(manifest, "int8", out)
     for part, name in MIXED.items():
         arguments += ["--set", f"{part}={name}"]
     assert cli.main([*arguments, "--json", str(tmp_path / "q.json")]) == 0
@@ -155,8 +150,7 @@ def test_every_tensor_comes_back(tmp_path: Path) -> None:
     """R1's too, whose checkpoints hold constants; in bfloat16, and of the same type."""
     manifest = write_checkpoint(tmp_path / "r1", "tiny", "r1")
     out = tmp_path / "coded"
-    arguments = ["vla", "quantise", "--model", str(manifest), "--weights", "nf4", "--option",
-                 "dtype=bfloat16", "--out", str(out)]  # fmt: skip
+    arguments = [*quantise_command(manifest, "nf4", out), "--option", "dtype=bfloat16"]
     assert cli.main(arguments) == 0
     folder = manifest.parent
     source = CheckpointSource(folder, folder / "tokenizer", folder / "backbone", device="cpu",
@@ -172,16 +166,7 @@ def test_every_tensor_comes_back(tmp_path: Path) -> None:
 def test_damaged_checkpoints_are_refused(manifest: Path, tmp_path: Path) -> None:
     """A code of another type or shape, scales that are not finite, another format."""
     out = tmp_path / "coded"
-    arguments = [
-        "vla",
-        "quantise",
-        "--model",
-        str(manifest),
-        "--weights",
-        "int8",
-        "--out",
-        str(out),
-    ]
+    arguments = quantise_command(manifest, "int8", out)
     assert cli.main(arguments) == 0
     assert cli.main(arguments) == 2  # the folder is taken
     (shard,) = out.glob("*.safetensors")
