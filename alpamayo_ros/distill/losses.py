@@ -64,6 +64,14 @@ def weighted_mean(rows: Tensor, weight: Tensor) -> Tensor:
     return (rows * weight).sum() / weight.sum().clamp_min(1e-6)
 
 
+def known(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, …) with zeros for the rows that have a NaN, and (B,) whether a row has none."""
+    told = torch.isfinite(rows).flatten(1).all(dim=1)
+    return torch.where(
+        told.reshape(-1, *[1] * (rows.dim() - 1)), rows, torch.zeros_like(rows)
+    ), told
+
+
 def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of logits (B, N, V) softened by T, mean over tokens -> (B,)."""
     log_student = functional.log_softmax(student / temperature, dim=-1)
@@ -105,8 +113,7 @@ def trajectory_terms(
     weights: LossWeights,
 ) -> dict[str, Tensor]:
     """`truth` and `teacher`, unweighted; a row of truth (B, 64, 2) with a NaN counts nothing."""
-    known = torch.isfinite(truth).flatten(1).all(dim=1)
-    truth = torch.where(known[:, None, None], truth, torch.zeros_like(truth))
+    truth, told = known(truth)
     path, share = positions(action, speed, scale), weights.waypoints
     off_truth = waypoint_errors(path, *poses(truth, speed, scale), weights)
     off_teacher = waypoint_errors(path, *poses(teacher, speed, scale), weights)
@@ -117,7 +124,7 @@ def trajectory_terms(
         off_teacher.clamp(-3.0, 3.0)
     )
     return {
-        "truth": weighted_mean(huber, known * confidence),
+        "truth": weighted_mean(huber, told * confidence),
         "teacher": weighted_mean(square, confidence),
     }
 

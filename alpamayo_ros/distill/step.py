@@ -120,11 +120,13 @@ def loss_terms(
         weights,
     )  # fmt: skip
     if heads.features is not None and tensors.features is not None:
-        off = heads.project(context.tokens) - tensors.features
-        terms["features"] = losses.weighted_mean(losses.square_rows(off), tensors.confidence)
+        wanted, told = losses.known(tensors.features)
+        off = losses.square_rows(heads.project(context.tokens) - wanted)
+        terms["features"] = losses.weighted_mean(off, told * tensors.confidence)
     if heads.logits is not None and tensors.logits is not None:
-        kl = losses.softened_kl(heads.token_logits(queries), tensors.logits, weights.temperature)
-        terms["tokens"] = losses.weighted_mean(kl, tensors.confidence)
+        wanted, told = losses.known(tensors.logits)
+        kl = losses.softened_kl(heads.token_logits(queries), wanted, weights.temperature)
+        terms["tokens"] = losses.weighted_mean(kl, told * tensors.confidence)
     return terms
 
 

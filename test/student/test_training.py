@@ -22,6 +22,8 @@ from alpamayo_ros.distill import losses  # noqa: E402
 from alpamayo_ros.distill.chain import licence_of, run_chain  # noqa: E402
 from alpamayo_ros.distill.checkpoint import load_student, read_tensors  # noqa: E402
 from alpamayo_ros.distill.data import Batch, BatchMaker, LabelSet  # noqa: E402
+from alpamayo_ros.distill.shard import LabelError  # noqa: E402
+from alpamayo_ros.distill.step import loss_terms, to_tensors  # noqa: E402
 from alpamayo_ros.distill.store import open_labels  # noqa: E402
 from alpamayo_ros.distill.train_config import (  # noqa: E402
     Augmentation,
@@ -34,7 +36,9 @@ from alpamayo_ros.distill.trainer import Trainer  # noqa: E402
 from alpamayo_ros.errors import UserError  # noqa: E402
 from alpamayo_ros.jobs import Machines, in_order  # noqa: E402
 from alpamayo_ros.manifest import load_manifest  # noqa: E402
+from alpamayo_ros.student.model import Student  # noqa: E402
 
+CPU = torch.device("cpu")
 STAGE = {"student": small.CONFIG.to_dict(), "steps": 4, "clips": 2, "clip_length": 3,
          "warm_up": 1, "validate_every": 2, "checkpoint_every": 2}  # fmt: skip
 
@@ -117,6 +121,42 @@ def test_every_clip_comes_once_an_epoch(labels: Path) -> None:
     data = LabelSet(open_labels(labels).shards, 3)
     drawn = [clip for step in range(3) for clip in data.draw(1, step, 2)]
     assert sorted(drawn) == sorted(data.clips)
+
+
+def test_labels_without_a_teachers_features_count_nothing_there(
+    labels: Path, tmp_path: Path
+) -> None:
+    small.write_labels(tmp_path / "plain")
+    paths = [open_labels(folder).shards[0] for folder in (labels, tmp_path / "plain")]
+    data = LabelSet(paths, 3)
+    batch = data.batch([(0, 0), (1, 0)], small.CONFIG)
+    assert batch.features is not None and batch.logits is not None
+    for extra in (batch.features, batch.logits):
+        assert np.isfinite(extra[:3]).all() and np.isnan(extra[3:]).all()
+    wanted, told = losses.known(torch.from_numpy(batch.features))
+    assert told.tolist() == [True] * 3 + [False] * 3 and torch.isfinite(wanted).all()
+    torch.manual_seed(1)
+    student = Student(small.CONFIG)
+    heads = losses.DistillHeads(
+        small.CONFIG.width, 8, *data.extra("features"), *data.extra("logits")
+    )
+    both, one = (
+        loss_terms(
+            student, heads, to_tensors(data.batch(clips, small.CONFIG), small.CONFIG, CPU),
+            LossWeights(), torch.Generator(),
+        )
+        for clips in ([(0, 0), (1, 0)], [(0, 0)])
+    )  # fmt: skip
+    for name in ("features", "tokens"):
+        assert both[name].item() == pytest.approx(one[name].item(), rel=1e-4)  # float32 sums
+
+
+def test_labels_of_teachers_that_do_not_fit_together_are_refused(labels: Path) -> None:
+    data = LabelSet(open_labels(labels).shards, 3)
+    arrays = {**data.shards[0].arrays, "features": np.zeros((6, 3))}
+    data.shards[0] = dataclasses.replace(data.shards[0], arrays=arrays)
+    with pytest.raises(LabelError, match="features are of different shapes"):
+        data.extra("features")
 
 
 def test_batches_do_not_depend_on_who_makes_them(labels: Path) -> None:
