@@ -22,6 +22,7 @@ from alpamayo_ros.distill import losses  # noqa: E402
 from alpamayo_ros.distill.chain import licence_of, run_chain  # noqa: E402
 from alpamayo_ros.distill.checkpoint import load_student, read_tensors  # noqa: E402
 from alpamayo_ros.distill.data import Batch, BatchMaker, LabelSet  # noqa: E402
+from alpamayo_ros.distill.foreign import make_foreign  # noqa: E402
 from alpamayo_ros.distill.shard import LabelError  # noqa: E402
 from alpamayo_ros.distill.step import loss_terms, to_tensors  # noqa: E402
 from alpamayo_ros.distill.store import open_labels  # noqa: E402
@@ -121,6 +122,38 @@ def test_every_clip_comes_once_an_epoch(labels: Path) -> None:
     data = LabelSet(open_labels(labels).shards, 3)
     drawn = [clip for step in range(3) for clip in data.draw(1, step, 2)]
     assert sorted(drawn) == sorted(data.clips)
+
+
+def test_pictures_of_no_known_camera_are_answered_by_the_prior(labels: Path) -> None:
+    data = LabelSet(open_labels(labels).shards, 3)
+    batch = data.batch(data.clips[:4], small.CONFIG)
+    plain, foreign = (
+        to_tensors(
+            batch, small.CONFIG, CPU,
+            Augmentation(foreign=share, colour=0.0, noise=0.0), np.random.default_rng(6),
+        )
+        for share in (0.0, 0.5)
+    )  # fmt: skip
+    changed = (foreign.images != plain.images).flatten(1).any(dim=1).numpy()
+    strange = np.array([changed[batch.frame_clip == clip].all() for clip in range(4)])
+    assert strange.any() and not strange.all()
+    assert not changed[~strange[batch.frame_clip]].any()
+    rows = np.repeat(strange, 3)
+    for one, other in ((plain.truth, foreign.truth), (plain.teacher, foreign.teacher)):
+        assert torch.equal(other[rows], plain.prior[rows])
+        assert torch.equal(other[~rows], one[~rows])
+    assert foreign.features is not None
+    assert torch.isnan(foreign.features).all(dim=1).tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_foreign_pictures_keep_their_range_and_differ(seed: int) -> None:
+    images = torch.rand((3, 3, 32, 64), generator=torch.Generator().manual_seed(1))
+    of_clip = torch.tensor([0, 0, 1])
+    made = make_foreign(images, of_clip, torch.tensor([0]), torch.Generator().manual_seed(seed))
+    assert made.min() >= 0.0 and made.max() <= 1.0
+    assert torch.equal(made[2], images[2])
+    assert (made[:2] - images[:2]).abs().mean() > 0.05  # of 1: nobody takes it for the same
 
 
 def test_labels_without_a_teachers_features_count_nothing_there(
