@@ -20,6 +20,7 @@ from alpamayo_ros.student.config import StudentConfig
 
 _RECOVERY_STEPS = 10  # in which a target makes up for a wrong speed
 _MOVING_MPS = 1.0
+_LEAST_SPREAD = 0.05
 _NAMES = (
     "t0_ns", "history", "history_yaw", "speed", "acceleration", "yaw_rate", "action", "truth",
     "confidence", "frame_index", "navigation", "logits", "features",
@@ -88,6 +89,16 @@ class LabelSet:
                 "not fit together; train on one teacher's labels"
             )
         return shapes.pop() if shapes else ()
+
+    def moments(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of `features` over all instants that have them.
+
+        The least deviation is a share of the largest: what hardly varies is no target.
+        """
+        values = np.concatenate([s.arrays[name] for s in self.shards if name in s.arrays])
+        spread = values.std(axis=0, dtype=np.float64)
+        spread = np.maximum(spread, _LEAST_SPREAD * spread.max() + 1e-6)
+        return values.mean(axis=0, dtype=np.float64).astype(np.float32), spread.astype(np.float32)
 
     def draw(self, seed: int, step: int, clips: int) -> list[tuple[int, int]]:
         """The clips of a step: every clip once an epoch, in an order of the epoch's own."""

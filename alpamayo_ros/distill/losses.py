@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alpamayo_ros.distill.train_config import LossWeights
-from alpamayo_ros.types import WAYPOINT_STEP_S
+from alpamayo_ros.student.config import StudentConfig
+from alpamayo_ros.student.model import Context
+from alpamayo_ros.types import N_WAYPOINTS, WAYPOINT_STEP_S
 
 
 def positions(action: Tensor, speed: Tensor, scale: Tensor) -> Tensor:
@@ -83,18 +85,35 @@ def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class DistillHeads(nn.Module):
     """What training adds to a student and no vehicle sees: projections to the teacher's outputs."""
 
-    def __init__(self, width: int, queries: int, features: int, tokens: int, vocabulary: int):
+    mean: Tensor  # (F,) of the teacher's features …
+    spread: Tensor  # (F,) … and their standard deviations
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        features: int,
+        tokens: int,
+        vocabulary: int,
+    ) -> None:
         super().__init__()
-        self.features = nn.Linear(width, features) if features else None
+        width, queries = config.width, N_WAYPOINTS // config.waypoints_a_query
+        # The summary is the short way to the images: what it lacks attention will not find.
+        seen = width + (queries * width if config.summary_channels else 0)
+        self.features = nn.Linear(seen, features) if features else None
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
         self.tokens, self.vocabulary = tokens, vocabulary
         self.a_query = -(-tokens // queries)
         self.logits = nn.Linear(width, self.a_query * vocabulary) if tokens else None
 
-    def project(self, context: Tensor) -> Tensor:
-        """Context (B, M, D) -> the teacher's features (B, F)."""
+    def features_off(self, context: Context, features: Tensor) -> Tensor:
+        """By how many of their standard deviations the teacher's features (B, F) are missed: rare
+        ones and small ones count like all others."""
         assert self.features is not None
-        projected: Tensor = self.features(context.mean(dim=1))
-        return projected
+        seen = context.tokens.mean(dim=1)
+        if context.start.dim() == 3 and self.features.in_features > seen.shape[-1]:
+            seen = torch.cat((seen, context.start.flatten(1)), dim=1)
+        return self.features(seen).float() - (features - self.mean) / self.spread
 
     def token_logits(self, queries: Tensor) -> Tensor:
         """Queries (B, Q, D) -> (B, N, V): every query speaks for its share of the tokens."""

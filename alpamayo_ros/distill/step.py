@@ -139,7 +139,7 @@ def loss_terms(
     )  # fmt: skip
     if heads.features is not None and tensors.features is not None:
         wanted, told = losses.known(tensors.features)
-        off = losses.square_rows(heads.project(context.tokens) - wanted)
+        off = losses.square_rows(heads.features_off(context, wanted))
         terms["features"] = losses.weighted_mean(off, told * tensors.confidence)
     if heads.logits is not None and tensors.logits is not None:
         wanted, told = losses.known(tensors.logits)

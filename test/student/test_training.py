@@ -170,9 +170,7 @@ def test_labels_without_a_teachers_features_count_nothing_there(
     assert told.tolist() == [True] * 3 + [False] * 3 and torch.isfinite(wanted).all()
     torch.manual_seed(1)
     student = Student(small.CONFIG)
-    heads = losses.DistillHeads(
-        small.CONFIG.width, 8, *data.extra("features"), *data.extra("logits")
-    )
+    heads = losses.DistillHeads(small.CONFIG, *data.extra("features"), *data.extra("logits"))
     both, one = (
         loss_terms(
             student, heads, to_tensors(data.batch(clips, small.CONFIG), small.CONFIG, CPU),
@@ -182,6 +180,32 @@ def test_labels_without_a_teachers_features_count_nothing_there(
     )  # fmt: skip
     for name in ("features", "tokens"):
         assert both[name].item() == pytest.approx(one[name].item(), rel=1e-4)  # float32 sums
+
+
+def test_features_count_by_their_spread(labels: Path) -> None:
+    data = LabelSet(open_labels(labels).shards, 3)
+    mean, spread = data.moments("features")
+    values = np.concatenate([shard.arrays["features"] for shard in data.shards])
+    values = values.astype(np.float64)
+    np.testing.assert_allclose((mean, spread), (values.mean(axis=0), values.std(axis=0)), rtol=1e-5)
+    for shard in data.shards:
+        shard.arrays["features"][:, 1] = 7.0  # type: ignore[index]
+    assert data.moments("features")[1][1] == pytest.approx(0.05 * spread.max(), rel=0.2)
+    for summary in (0, 4):
+        config = dataclasses.replace(small.CONFIG, summary_channels=summary)
+        student, heads = Student(config), losses.DistillHeads(config, len(mean), 0, 0)
+        heads.mean.copy_(torch.from_numpy(mean))
+        heads.spread.copy_(torch.from_numpy(2.0 * spread))
+        with torch.no_grad():
+            for parameter in heads.features.parameters():
+                parameter.zero_()
+            batch = to_tensors(data.batch(data.clips[:1], config), config, CPU)
+            context = student.context(
+                student.encoder(batch.images)[batch.frame_index], batch.history,
+                batch.history_yaw, batch.speed, batch.command, batch.camera_mask,
+            )  # fmt: skip
+            off = heads.features_off(context, torch.from_numpy(mean + spread)[None])
+        np.testing.assert_allclose(off.numpy(), -0.5, rtol=1e-5)
 
 
 def test_labels_of_teachers_that_do_not_fit_together_are_refused(labels: Path) -> None:
