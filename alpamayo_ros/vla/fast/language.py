@@ -11,7 +11,7 @@ from torch import Tensor
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.fast.attention import causal, last_to_all
 from alpamayo_ros.vla.fast.cache import Own, Shared, buffers
-from alpamayo_ros.vla.fast.layers import finish, norm, project
+from alpamayo_ros.vla.fast.layers import TextLayer, norm
 from alpamayo_ros.vla.fast.rotary import PositionTable, tables
 from alpamayo_ros.vla.generation import ImageFeatures, Prompt
 from alpamayo_ros.vla.model import AlpamayoModel
@@ -39,6 +39,7 @@ class FastLanguage:
         self._model = model
         self.text = model.vlm.model.language_model
         self.heads = self.text.layers[0].self_attn
+        self.layers = [TextLayer(layer) for layer in self.text.layers]
         like = self.text.embed_tokens.weight.new_zeros(1)
         self.table = PositionTable(self.text.rotary_emb, like)
         self._layouts: OrderedDict[bytes, Layout] = OrderedDict()
@@ -48,7 +49,9 @@ class FastLanguage:
         is_image = prompt.input_ids == self._model.vocabulary.image_pad
         shape = torch.cat((is_image.long(), prompt.attention_mask.long()))
         key = shape.to(torch.uint8).cpu().numpy().tobytes()
-        key += prompt.image_grid_thw.cpu().numpy().tobytes() + bytes(str(shape.shape), "ascii")
+        key += prompt.image_grid_thw.cpu().numpy().tobytes() + bytes(
+            str(shape.shape), "ascii"
+        )
         if key not in self._layouts:
             merge = self._model.vlm.model.visual.spatial_merge_size
             positions, delta = mrope_positions(
@@ -93,13 +96,16 @@ class FastLanguage:
         x = self.text.embed_tokens(ids)
         x.view(-1, x.shape[-1])[layout.image_places] = features.embeddings.to(x.dtype)
         kept = None
-        last = len(self.text.layers) - 1
-        for i, layer in enumerate(self.text.layers):
+        last = len(self.layers) - 1
+        for i, layer in enumerate(self.layers):
             final = i == last and i >= len(features.deepstack)
-            q, k, v = project(layer, x, layout.cos, layout.sin, 1 if final else None)
+            q, k, v = layer.project(x, layout.cos, layout.sin, 1 if final else None)
             if kept is None:
                 kept = buffers(
-                    last + 1, (batch, k.shape[1], length + room, k.shape[3]), v.dtype, v.device
+                    last + 1,
+                    (batch, k.shape[1], length + room, k.shape[3]),
+                    v.dtype,
+                    v.device,
                 )
             kept[i][0][:, :, :length] = k
             kept[i][1][:, :, :length] = v
@@ -107,9 +113,9 @@ class FastLanguage:
             if final:
                 seen = last_to_all(q, k, v, mask[:, :, -1:] if mask is not None else None,
                                    self.heads.scaling)  # fmt: skip
-                x = finish(layer, x[:, -1:], seen)
+                x = layer.finish(x[:, -1:], seen)
             else:
-                x = finish(layer, x, causal(q, k, v, mask, self.heads.scaling))
+                x = layer.finish(x, causal(q, k, v, mask, self.heads.scaling))
             if i < len(features.deepstack):
                 deep = features.deepstack[i].to(x.dtype)
                 x.view(-1, x.shape[-1]).index_add_(0, layout.image_places, deep)
@@ -135,18 +141,22 @@ class FastLanguage:
         if first_position is None:
             each = own.count // len(own.shared.rope_delta)
             delta = own.shared.rope_delta.repeat_interleave(each, 0)[:, 0]
-            first_position = own.shared.length + start + (delta if rows is None else delta[rows])
+            first_position = (
+                own.shared.length + start + (delta if rows is None else delta[rows])
+            )
         steps = torch.arange(count, device=tokens.device)
         cos, sin = self.table(first_position[:, None] + steps)
         mask = _chunk_mask(start, count, visible, tokens.device)
         if mask is not None:
             mask = mask.expand(len(tokens), 1, -1, -1)
         x = self.text.embed_tokens(tokens)
-        for i, layer in enumerate(self.text.layers):
-            q, k, v = project(layer, x, cos, sin)
+        for i, layer in enumerate(self.layers):
+            q, k, v = layer.project(x, cos, sin)
             end = own.write(i, k, v, start, rows)
-            seen = own.attend(i, q, end, self.heads.scaling, rows, mask, own.shared.visible)
-            x = finish(layer, x, seen)
+            seen = own.attend(
+                i, q, end, self.heads.scaling, rows, mask, own.shared.visible
+            )
+            x = layer.finish(x, seen)
         own.length = max(own.length, start + count)
         return norm(self.text.norm, x)
 
@@ -163,10 +173,12 @@ class FastLanguage:
         `turned` are its angles (N, 1, 1, d), `seen` (N, 1, 1, room) the places that it looks at.
         """
         x = self.text.embed_tokens(tokens)
-        for i, layer in enumerate(self.text.layers):
-            q, k, v = project(layer, x, *turned)
+        for i, layer in enumerate(self.layers):
+            q, k, v = layer.project(x, *turned)
             own.write_at(i, k, v, place)
-            x = finish(layer, x, own.attend(i, q, own.room, self.heads.scaling, None, seen))
+            x = layer.finish(
+                x, own.attend(i, q, own.room, self.heads.scaling, None, seen)
+            )
         return norm(self.text.norm, x)[:, 0]
 
 

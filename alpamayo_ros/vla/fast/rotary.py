@@ -17,7 +17,7 @@ def signed(sin: Tensor) -> Tensor:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (..., d) turned by its position; `sin` is `signed`."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def tables(module: Any, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,6 +41,8 @@ class PositionTable:
         """Room for positions below `count`: grown by doubling, so that no plan grows it twice."""
         if count > len(self._cos):
             count = max(count, 2 * len(self._cos), 1024)
-            places = torch.arange(count, device=self._like.device)[None, None].expand(3, 1, -1)
+            places = torch.arange(count, device=self._like.device)[None, None].expand(
+                3, 1, -1
+            )
             cos, sin = self._module(self._like, places)
             self._cos, self._sin = cos[0], signed(sin[0])
