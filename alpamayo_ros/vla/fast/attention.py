@@ -11,42 +11,21 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def causal(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-) -> Tensor:
+def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """A prompt to itself: q (B, H, T, d), k and v (B, kv heads, T, d) to (B, H, T, d).
 
     `mask` (B, 1, T, T), true where seen, where a batch has pads; None is causal without one.
     """
     group = q.shape[1] // k.shape[1]
-    if q.device.type != "cpu" or group == 1:
-        return functional.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            is_causal=mask is None,
-            scale=scale,
-            enable_gqa=group > 1,
-        )
-    # A CPU's kernel knows no groups: the heads of one become a batch, over keys that lie there once.
-    batch, heads, length, width = q.shape
-    k, v = (
-        one.unsqueeze(1).expand(-1, group, -1, -1, -1).flatten(0, 1) for one in (k, v)
+    if q.device.type == "cpu" and group > 1:  # its kernel knows no groups
+        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        group = 1
+    return functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=group > 1
     )
-    seen = functional.scaled_dot_product_attention(
-        q.unflatten(1, (-1, group)).transpose(1, 2).flatten(0, 1), k, v,
-        attn_mask=None if mask is None else mask.repeat_interleave(group, 0),
-        is_causal=mask is None, scale=scale,
-    )  # fmt: skip
-    # (batch, group, kv heads, T, d) to (batch, T, heads, d): as it is wanted next.
-    by_token = seen.unflatten(0, (batch, group)).permute(0, 3, 2, 1, 4)
-    return by_token.reshape(batch, length, heads, width).transpose(1, 2)
 
 
-def last_to_all(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
-) -> Tensor:
+def last_to_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """Queries that may all see all: q (B, H, t, d) over k, v (B, kv heads, S, d) to (B, H, t, d).
 
     The heads of a group stand behind each other as queries of one: no key is repeated.
@@ -55,9 +34,7 @@ def last_to_all(
     folded = q.reshape(batch, k.shape[1], -1, width)
     if mask is not None:
         mask = mask.expand(batch, 1, count, -1).repeat(1, 1, heads // k.shape[1], 1)
-    seen = functional.scaled_dot_product_attention(
-        folded, k, v, attn_mask=mask, scale=scale
-    )
+    seen = functional.scaled_dot_product_attention(folded, k, v, attn_mask=mask, scale=scale)
     return seen.reshape(batch, heads, count, width)
 
 
@@ -87,9 +64,7 @@ def shared_and_own(
     if own_mask is not None and own_mask.shape[2] > 1:
         own_mask = own_mask.repeat(1, 1, group, 1)
     mine, lse = with_lse(q.reshape(count, kv_heads, -1, width), *own, own_mask, scale)
-    merged = torch.lerp(
-        parts, mine, (lse.unsqueeze(-1) - sums).sigmoid().to(mine.dtype)
-    )
+    merged = torch.lerp(parts, mine, (lse.unsqueeze(-1) - sums).sigmoid().to(mine.dtype))
     return merged.reshape(count, heads, length, width)
 
 
@@ -103,18 +78,14 @@ def with_lse(
     if q.device.type == "cpu":
         additive = None
         if mask is not None:
-            additive = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(
-                ~mask, float("-inf")
-            )
+            additive = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
             additive = additive.expand(len(q), -1, q.shape[2], -1)
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, attn_mask=additive, scale=scale
         )
         return out, lse
     if mask is None and q.dtype in (torch.float16, torch.bfloat16):
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(
-            q, k, v, scale=scale
-        )[:2]
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale)[:2]
         return out, lse
     scores = (q @ k.transpose(-1, -2)).float() * scale
     if mask is not None:

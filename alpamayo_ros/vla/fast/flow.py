@@ -66,16 +66,10 @@ class FastExpert:
         self._projection: Any = model.action_in_proj
         self._layers = [TextLayer(layer) for layer in self._expert.layers]
         self._scale = float(self._expert.layers[0].self_attn.scaling)
-        self._table = PositionTable(
-            self._expert.rotary_emb, self._expert.norm.weight.new_zeros(1)
-        )
+        self._table = PositionTable(self._expert.rotary_emb, self._expert.norm.weight.new_zeros(1))
 
     def denoise(
-        self,
-        branches: list[Branch],
-        noise: Tensor,
-        steps: int,
-        weight: float | None = None,
+        self, branches: list[Branch], noise: Tensor, steps: int, weight: float | None = None
     ) -> Tensor:
         """Normalised actions (N, 64, 2) from noise by `steps` Euler steps.
 
@@ -83,9 +77,7 @@ class FastExpert:
         """
         times = time_grid(steps, noise.device)
         turned = self.positions(branches)
-        return self.loop(
-            branches, noise, times, self.time_part(times[:-1]), turned, weight
-        )
+        return self.loop(branches, noise, times, self.time_part(times[:-1]), turned, weight)
 
     def loop(
         self,
@@ -111,9 +103,7 @@ class FastExpert:
         """cos and sin (branches * N, 64, 1, d)."""
         first = torch.cat([one.first_position for one in branches])
         self._table.reserve(int(first.max()) + N_WAYPOINTS)
-        cos, sin = self._table(
-            first[:, None] + torch.arange(N_WAYPOINTS, device=first.device)
-        )
+        cos, sin = self._table(first[:, None] + torch.arange(N_WAYPOINTS, device=first.device))
         return cos, sin
 
     def time_part(self, times: Tensor) -> Tensor:
@@ -130,9 +120,7 @@ class FastExpert:
         trunk = projection.encoder.trunk
         frequencies = torch.stack([one.freqs[0] for one in projection.sinus])
         angles = x.float()[..., None] * frequencies * (2.0 * math.pi)
-        features = torch.cat((angles.sin(), angles.cos()), dim=-1).flatten(
-            2
-        ) * math.sqrt(2.0)
+        features = torch.cat((angles.sin(), angles.cos()), dim=-1).flatten(2) * math.sqrt(2.0)
         weight = trunk[0].weight[:, : ACTION_DIMS * 2 * frequencies.shape[1]]
         h = functional.linear(features.to(weight.dtype), weight) + time_part
         for module in trunk[1:]:
@@ -144,11 +132,7 @@ class FastExpert:
         return result
 
     def velocities(
-        self,
-        branches: list[Branch],
-        x: Tensor,
-        time_part: Tensor,
-        turned: tuple[Tensor, Tensor],
+        self, branches: list[Branch], x: Tensor, time_part: Tensor, turned: tuple[Tensor, Tensor]
     ) -> list[Tensor]:
         """The velocity (N, 64, 2) fp32 of each branch at x (N, 64, 2)."""
         embedded = self.embed(x, time_part)
@@ -162,9 +146,7 @@ class FastExpert:
                 part = slice(j * count, (j + 1) * count)
                 end = one.own.write(i, k[part], v[part], one.end, None)
                 seen.append(
-                    one.own.attend(
-                        i, q[part], end, self._scale, None, one.mask, one.shared_visible
-                    )
+                    one.own.attend(i, q[part], end, self._scale, None, one.mask, one.shared_visible)
                 )
             h = layer.finish(h, seen[0] if len(seen) == 1 else torch.cat(seen))
         v = self._model.action_out_proj(norm(self._expert.norm, h)).float()

@@ -49,9 +49,7 @@ class FastLanguage:
         is_image = prompt.input_ids == self._model.vocabulary.image_pad
         shape = torch.cat((is_image.long(), prompt.attention_mask.long()))
         key = shape.to(torch.uint8).cpu().numpy().tobytes()
-        key += prompt.image_grid_thw.cpu().numpy().tobytes() + bytes(
-            str(shape.shape), "ascii"
-        )
+        key += prompt.image_grid_thw.cpu().numpy().tobytes() + bytes(str(shape.shape), "ascii")
         if key not in self._layouts:
             merge = self._model.vlm.model.visual.spatial_merge_size
             positions, delta = mrope_positions(
@@ -102,10 +100,7 @@ class FastLanguage:
             q, k, v = layer.project(x, layout.cos, layout.sin, 1 if final else None)
             if kept is None:
                 kept = buffers(
-                    last + 1,
-                    (batch, k.shape[1], length + room, k.shape[3]),
-                    v.dtype,
-                    v.device,
+                    last + 1, (batch, k.shape[1], length + room, k.shape[3]), v.dtype, v.device
                 )
             kept[i][0][:, :, :length] = k
             kept[i][1][:, :, :length] = v
@@ -141,9 +136,7 @@ class FastLanguage:
         if first_position is None:
             each = own.count // len(own.shared.rope_delta)
             delta = own.shared.rope_delta.repeat_interleave(each, 0)[:, 0]
-            first_position = (
-                own.shared.length + start + (delta if rows is None else delta[rows])
-            )
+            first_position = own.shared.length + start + (delta if rows is None else delta[rows])
         steps = torch.arange(count, device=tokens.device)
         cos, sin = self.table(first_position[:, None] + steps)
         mask = _chunk_mask(start, count, visible, tokens.device)
@@ -153,9 +146,7 @@ class FastLanguage:
         for i, layer in enumerate(self.layers):
             q, k, v = layer.project(x, cos, sin)
             end = own.write(i, k, v, start, rows)
-            seen = own.attend(
-                i, q, end, self.heads.scaling, rows, mask, own.shared.visible
-            )
+            seen = own.attend(i, q, end, self.heads.scaling, rows, mask, own.shared.visible)
             x = layer.finish(x, seen)
         own.length = max(own.length, start + count)
         return norm(self.text.norm, x)
@@ -176,9 +167,7 @@ class FastLanguage:
         for i, layer in enumerate(self.layers):
             q, k, v = layer.project(x, *turned)
             own.write_at(i, k, v, place)
-            x = layer.finish(
-                x, own.attend(i, q, own.room, self.heads.scaling, None, seen)
-            )
+            x = layer.finish(x, own.attend(i, q, own.room, self.heads.scaling, None, seen))
         return norm(self.text.norm, x)[:, 0]
 
 

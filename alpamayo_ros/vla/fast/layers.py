@@ -25,9 +25,7 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """x (..., d) over its root mean square, which is made in fp32, times a weight (..., d)."""
     wide = x.float()
     length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    scale = torch.addcmul(
-        wide.new_full((1,), epsilon), length, length, value=1.0 / x.shape[-1]
-    )
+    scale = torch.addcmul(wide.new_full((1,), epsilon), length, length, value=1.0 / x.shape[-1])
     return times((wide * scale.rsqrt_()).to(x.dtype), weight)
 
 
@@ -50,19 +48,14 @@ class TextLayer:
         attention = layer.self_attn
         self._layer, self._width = layer, int(attention.head_dim)
         linears = attention.q_proj, attention.k_proj, attention.v_proj
-        self._heads, self._kv_heads, _ = (
-            one.out_features // self._width for one in linears
-        )
+        self._heads, self._kv_heads, _ = (one.out_features // self._width for one in linears)
         self._projections = Beside(linears)
         self._gate_up = Beside((layer.mlp.gate_proj, layer.mlp.up_proj))
         weights = (
             attention.q_norm.weight.expand(self._heads, -1),
             attention.k_norm.weight.expand(self._kv_heads, -1),
         )
-        self._norms, self._epsilon = (
-            torch.cat(weights),
-            attention.q_norm.variance_epsilon,
-        )
+        self._norms, self._epsilon = (torch.cat(weights), attention.q_norm.variance_epsilon)
 
     def project(
         self, x: Tensor, cos: Tensor, sin: Tensor, queries: int | None = None
@@ -78,13 +71,9 @@ class TextLayer:
             q, k = turned[:, :, : self._heads], turned[:, :, self._heads :]
         else:
             last = self._split(self._projections(x[:, -queries:], 0, 1))
-            q = self._turned(
-                last, self._norms[: self._heads], cos[:, -queries:], sin[:, -queries:]
-            )
+            q = self._turned(last, self._norms[: self._heads], cos[:, -queries:], sin[:, -queries:])
             qkv = self._split(self._projections(x, 1, 3))
-            k = self._turned(
-                qkv[:, :, : self._kv_heads], self._norms[self._heads :], cos, sin
-            )
+            k = self._turned(qkv[:, :, : self._kv_heads], self._norms[self._heads :], cos, sin)
         v = qkv[:, :, -self._kv_heads :]
         return q.transpose(1, 2).to(v.dtype), k.transpose(1, 2), v.transpose(1, 2)
 
@@ -93,17 +82,13 @@ class TextLayer:
         layer = self._layer
         joined = seen.transpose(1, 2).reshape(len(x), x.shape[1], -1)
         x = plus(layer.self_attn.o_proj(joined), x)
-        gate, up = self._gate_up(norm(layer.post_attention_layernorm, x)).chunk(
-            2, dim=-1
-        )
+        gate, up = self._gate_up(norm(layer.post_attention_layernorm, x)).chunk(2, dim=-1)
         return plus(layer.mlp.down_proj(times(layer.mlp.act_fn(gate), up)), x)
 
     def _split(self, projected: Tensor) -> Tensor:
         return projected.view(*projected.shape[:2], -1, self._width)
 
-    def _turned(
-        self, heads: Tensor, weight: Tensor, cos: Tensor, sin: Tensor
-    ) -> Tensor:
+    def _turned(self, heads: Tensor, weight: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return rotate(rms_norm(heads, weight, self._epsilon), cos, sin)
 
 
@@ -125,9 +110,7 @@ class Beside:
         end = len(self._linears) if end is None else end
         if self._weight is None:
             return torch.cat([linear(x) for linear in self._linears[first:end]], dim=-1)
-        return functional.linear(
-            x, self._weight[self._starts[first] : self._starts[end]]
-        )
+        return functional.linear(x, self._weight[self._starts[first] : self._starts[end]])
 
 
 def side_by_side(weights: Sequence[Tensor]) -> Tensor:
@@ -137,19 +120,13 @@ def side_by_side(weights: Sequence[Tensor]) -> Tensor:
     rows = sum(len(weight) for weight in weights)
     for weight in weights:
         same = weight.untyped_storage().data_ptr() == storage.data_ptr()
-        if (
-            not same
-            or weight.storage_offset() != expected
-            or not weight.is_contiguous()
-        ):
+        if not same or weight.storage_offset() != expected or not weight.is_contiguous():
             break
         expected += weight.numel()
     else:  # as a runtime of the same model has left them
         return weights[0].as_strided((rows, columns), (columns, 1))
     with torch.inference_mode(False), torch.no_grad():
         whole = torch.cat([weight.detach() for weight in weights])
-        for weight, part in zip(
-            weights, whole.split([len(weight) for weight in weights])
-        ):
+        for weight, part in zip(weights, whole.split([len(weight) for weight in weights])):
             weight.data = part
     return whole

@@ -41,8 +41,6 @@ class PositionTable:
         """Room for positions below `count`: grown by doubling, so that no plan grows it twice."""
         if count > len(self._cos):
             count = max(count, 2 * len(self._cos), 1024)
-            places = torch.arange(count, device=self._like.device)[None, None].expand(
-                3, 1, -1
-            )
+            places = torch.arange(count, device=self._like.device)[None, None].expand(3, 1, -1)
             cos, sin = self._module(self._like, places)
             self._cos, self._sin = cos[0], signed(sin[0])

@@ -18,7 +18,7 @@ from alpamayo_ros.vla.generation import ImageFeatures
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.vision_input import VisionConfig, patchify, resize, smart_resize
 
-# Heads of fewer columns take a CPU's matrix kernels longer than heads of so many, filled with zeros.
+# Heads of fewer columns take a CPU longer than heads of so many that end in zeros.
 NARROW = 16
 
 
@@ -56,9 +56,7 @@ class FastVision:
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches of a frame of that many pixels, after resizing."""
         config = self.config
-        size = smart_resize(
-            height, width, config.factor, config.min_pixels, config.max_pixels
-        )
+        size = smart_resize(height, width, config.factor, config.min_pixels, config.max_pixels)
         return size[0] // config.patch, size[1] // config.patch
 
     def encode_frames(self, frames: Tensor) -> list[ImageFeatures]:
@@ -71,16 +69,12 @@ class FastVision:
             found += self._group(patches, (rows, columns))
         return found
 
-    def encode_pixel_values(
-        self, pixel_values: Tensor, grid_thw: Tensor
-    ) -> ImageFeatures:
+    def encode_pixel_values(self, pixel_values: Tensor, grid_thw: Tensor) -> ImageFeatures:
         """As `generation.see`: patches (P, 1536) of images (N, 3) of any sizes, all in one.
 
         Patches whose halves differ are of no still frame, and keep both.
         """
-        halves = pixel_values.view(
-            len(pixel_values), -1, self._temporal, self.config.patch**2
-        )
+        halves = pixel_values.view(len(pixel_values), -1, self._temporal, self.config.patch**2)
         still = bool((halves == halves[:, :, :1]).all())
         patches = halves[:, :, 0].flatten(1) if still else pixel_values
         grids = [(int(rows), int(columns)) for _, rows, columns in grid_thw.tolist()]
@@ -88,9 +82,9 @@ class FastVision:
         start = first = 0
         while first < len(grids):
             count = 1
-            while count < self.group and grids[first : first + count + 1] == [
-                grids[first]
-            ] * (count + 1):
+            while count < self.group and grids[first : first + count + 1] == [grids[first]] * (
+                count + 1
+            ):
                 count += 1
             size = grids[first][0] * grids[first][1]
             end = start + count * size
@@ -114,9 +108,7 @@ class FastVision:
         return [ImageFeatures(embeddings[i], [layer[i] for layer in deepstack])
                 for i in range(count)]  # fmt: skip
 
-    def _forward(
-        self, patches: Tensor, constants: GridConstants
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _forward(self, patches: Tensor, constants: GridConstants) -> tuple[Tensor, list[Tensor]]:
         """Images (N, P, 768 or 1536) to features (N, P / 4, out), and such a deepstack layer."""
         visual: Any = self._visual
         bias = visual.patch_embed.proj.bias
@@ -131,13 +123,9 @@ class FastVision:
             x = x + self._attention(block.attn, block.norm1(x), constants)
             x = x + block.mlp(block.norm2(x))
             if i in visual.deepstack_visual_indexes:
-                merger = visual.deepstack_merger_list[
-                    visual.deepstack_visual_indexes.index(i)
-                ]
+                merger = visual.deepstack_merger_list[visual.deepstack_visual_indexes.index(i)]
                 deepstack.append(
-                    merger(x.view(-1, width)).view(
-                        count, -1, visual.config.out_hidden_size
-                    )
+                    merger(x.view(-1, width)).view(count, -1, visual.config.out_hidden_size)
                 )
         merged = visual.merger(x.view(-1, width))
         return merged.view(count, -1, merged.shape[-1]), deepstack
@@ -151,15 +139,12 @@ class FastVision:
             rotate(wide, constants.cos, constants.sin).to(v.dtype)
             for wide in (q.float(), k.float())
         )
+        q, k, v = (one.transpose(1, 2) for one in (q, k, v))
         width = v.shape[-1]
         if width < NARROW and v.device.type == "cpu":
             q, k, v = (functional.pad(one, (0, NARROW - width)) for one in (q, k, v))
-        seen = functional.scaled_dot_product_attention(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            scale=attention.scaling,
-        )[..., :width]
+        seen = functional.scaled_dot_product_attention(q, k, v, scale=attention.scaling)
+        seen = seen[..., :width]
         result: Tensor = attention.proj(seen.transpose(1, 2).reshape(count, length, -1))
         return result
 
@@ -169,11 +154,7 @@ class FastVision:
         device, side = table.device, round(len(table) ** 0.5)
         # Patches that are merged, 2 x 2, follow one another.
         index = torch.arange(rows * columns, device=device).view(rows, columns)
-        order = (
-            index.view(rows // merge, merge, columns // merge, merge)
-            .transpose(1, 2)
-            .flatten()
-        )
+        order = index.view(rows // merge, merge, columns // merge, merge).transpose(1, 2).flatten()
         row, column = order // columns, order % columns
         corners = []
         for place, count in ((row, rows), (column, columns)):
@@ -186,13 +167,9 @@ class FastVision:
             (top, left, (1 - down) * (1 - across)), (top, right, (1 - down) * across),
             (bottom, left, down * (1 - across)), (bottom, right, down * across),
         )  # fmt: skip
-        embedding = sum(
-            table[y * side + x] * weight[:, None] for y, x, weight in pieces
-        )
+        embedding = sum(table[y * side + x] * weight[:, None] for y, x, weight in pieces)
         frequencies = visual.rotary_pos_emb.inv_freq.to(device).float()
-        angles = torch.cat(
-            (row[:, None] * frequencies, column[:, None] * frequencies), dim=-1
-        )
+        angles = torch.cat((row[:, None] * frequencies, column[:, None] * frequencies), dim=-1)
         angles = torch.cat((angles, angles), dim=-1)[:, None]
         assert isinstance(embedding, Tensor)
         return GridConstants(embedding, angles.cos(), signed(angles.sin()))
@@ -202,6 +179,5 @@ def joined(frames: list[ImageFeatures]) -> ImageFeatures:
     """Frames in order as one prompt's features."""
     layers = zip(*(frame.deepstack for frame in frames))
     return ImageFeatures(
-        torch.cat([frame.embeddings for frame in frames]),
-        [torch.cat(layer) for layer in layers],
+        torch.cat([frame.embeddings for frame in frames]), [torch.cat(layer) for layer in layers]
     )
