@@ -45,6 +45,7 @@ def planned_status(
     fields.update(
         t0=stamp(make, plan.t0_ns),
         outcome=0,
+        detail="; ".join(filter(None, (context.notice, *plan.notes))),
         sequence=sequence,
         model=plan.model,
         model_licence=licence,

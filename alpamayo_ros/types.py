@@ -255,6 +255,7 @@ class Plan:
     candidates_stated: tuple[Stated, ...] = ()  # what each came with; empty: all as the plan
     is_scored: bool = False  # the choice among them is left to the safety stage
     reasoning_follows: bool = False  # the model's own comes as LateReasoning
+    notes: tuple[str, ...] = ()  # how it was made: what is approximate, and how far off that is
 
     def __post_init__(self) -> None:
         for name, shape in (

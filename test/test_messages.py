@@ -237,6 +237,11 @@ def test_the_status_of_a_plan() -> None:
         ("decode", 2.0), ("vision", 3.0), ("unicycle", 0.5), ("model", 1.0),
     ]  # fmt: skip
     assert status.detail == ""
+    noted = planned_status(
+        make, replace(PLAN, notes=("off by 1 %", "2 of 3")), SAMPLE, 0, 7, "", 4.5, 1.25, {},
+        replace(CONTEXT, notice="a text was refused"),
+    )  # fmt: skip
+    assert noted.detail == "a text was refused; off by 1 %; 2 of 3"
     assert (status.plans_published, status.ticks_rejected, status.samples_dropped) == (3, 2, 1)
     assert (status.sources[0].name, status.sources[0].rejected) == ("front_wide", 2)
 

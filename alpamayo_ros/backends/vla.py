@@ -107,14 +107,14 @@ class VlaBackend(PlannerBackend):
         if options.runtime == "fast":
             from alpamayo_ros.vla.fast.runtime import FastRuntime
 
-            self._fast = FastRuntime(self._loaded.model)
+            self._fast = FastRuntime(self._loaded.model, draft_tokens=options.draft_tokens)
 
     def _say_price(self, loaded: Loaded) -> None:
         """What fewer bits do to the output, and how far off these weights are."""
         for name, price in loaded.weights.prices.items():
             LOGGER.warning("%s: weights as %s: %s", self.manifest.name, name, price)
-        for part, error in loaded.errors.items():
-            LOGGER.warning("%s: weights of %s are off by %.2g", self.manifest.name, part, error)
+        for note in loaded.notes:
+            LOGGER.warning("%s: %s", self.manifest.name, note)
 
     def _refuse_what_r1_cannot(self) -> None:
         faults = []
@@ -145,7 +145,7 @@ class VlaBackend(PlannerBackend):
             generation.finish(self.reason())
         if self._fast is not None:
             self._fast.captures.open = False
-            self._fast.frames.clear()
+            self._fast.forget()
 
     def close(self) -> None:
         """Give back the model's memory."""
@@ -240,7 +240,12 @@ class VlaBackend(PlannerBackend):
             candidates_stated=stated,
             is_scored=self.options.choice == "scored",
             reasoning_follows=self._unsaid is not None,
+            notes=self._notes(),
         )
+
+    def _notes(self) -> tuple[str, ...]:
+        draft = self._fast.draft if self._fast is not None else None
+        return (*self._model.notes, draft.note) if draft is not None else self._model.notes
 
     def _stated(self, row: Tensor) -> Stated:
         """What one sample says: its generated ids (n,) as text, decisions and their causes."""

@@ -14,6 +14,7 @@ from alpamayo_ros.manifest import Manifest
 
 RUNTIMES = ("eager", "fast")
 REASONING = ("before", "after", "off")
+MOST_DRAFTED = 16
 EXPERT_RUNTIMES = ("torch", "tensorrt", "onnxruntime")
 PATHS = ("checkpoint", "tokenizer", "backbone", "expert_model", "chain_of_causation")
 
@@ -44,6 +45,7 @@ class VlaOptions:
     # "after" and "off" are fast's: the trajectory without reasoning, which follows it or does not
     reasoning: str = "before"
     force_start: bool = False  # fast's: max_new_tokens of reasoning, then the trajectory
+    draft_tokens: int = 0  # fast's: of a reasoning, guessed at once; 0: none
     expert_runtime: str = "torch"
     expert_model: Path | None = None  # ONNX file or engine, for the other runtimes
     chain_of_causation: Path | None = None  # None: the shipped table
@@ -87,6 +89,9 @@ class VlaOptions:
              self.reasoning == "before" or self.runtime == "fast"),
             ("force_start", "false, or runtime fast",
              not self.force_start or self.runtime == "fast"),
+            ("draft_tokens", f"0 to {MOST_DRAFTED}", 0 <= self.draft_tokens <= MOST_DRAFTED),
+            ("draft_tokens", "0, or runtime fast with reasoning before or after and samples 1",
+             not self.draft_tokens or self._says_one_reasoning()),
             ("expert_runtime", "torch with runtime fast, which has its own",
              self.expert_runtime == "torch" or self.runtime == "eager"),
             ("expert_runtime", " or ".join(EXPERT_RUNTIMES),
@@ -101,6 +106,11 @@ class VlaOptions:
                 f"{manifest.path}: expert_runtime {self.expert_runtime} needs expert_model, the "
                 "file that `alpamayo vla export-expert` writes"
             )
+
+    def _says_one_reasoning(self) -> bool:
+        if self.runtime != "fast" or self.reasoning == "off":
+            return False
+        return self.samples == 1 or self.reasoning == "after"
 
 
 def _weights(value: Any, where: str) -> str | Mapping[str, str]:

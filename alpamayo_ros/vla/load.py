@@ -15,7 +15,7 @@ from alpamayo_ros.vla.checkpoint import Progress, check_hashes, find_shards, loa
 from alpamayo_ros.vla.config import AlpamayoConfig
 from alpamayo_ros.vla.config_reader import DTYPE_NAMES, read_config
 from alpamayo_ros.vla.model import AlpamayoModel, empty_model, round_constants
-from alpamayo_ros.vla.quant.checkpoint import stored_choice
+from alpamayo_ros.vla.quant.checkpoint import stored_choice, stored_errors
 from alpamayo_ros.vla.quant.model import Quantiser, check_floats, hollow
 from alpamayo_ros.vla.quant.precisions import Choice, choice
 from alpamayo_ros.vla.tokenizer import AlpamayoTokenizer, load_tokenizer
@@ -45,7 +45,15 @@ class Loaded:
     model: AlpamayoModel
     tokenizer: AlpamayoTokenizer
     weights: Choice
-    errors: Mapping[str, float]  # relative, of weights quantised just now, by part
+    errors: Mapping[str, float]  # relative, of quantised weights, by part
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How far off quantised weights are, for logs and the status."""
+        return tuple(
+            f"weights of {part} as {self.weights.of(part).name} are off by {error:.1%}"
+            for part, error in self.errors.items()
+        )
 
 
 def load(source: CheckpointSource, progress: Progress | None = None) -> Loaded:
@@ -71,7 +79,8 @@ def load(source: CheckpointSource, progress: Progress | None = None) -> Loaded:
     # The release is loaded as its config.json says, whatever the weights are run in here.
     if "bfloat16" in (config.model_dtype, source.dtype):
         round_constants(model)
-    return Loaded(model, tokenizer, chosen, quantiser.errors if quantiser else {})
+    errors = quantiser.errors if quantiser else stored_errors(source.checkpoint)
+    return Loaded(model, tokenizer, chosen, errors)
 
 
 def _weights(

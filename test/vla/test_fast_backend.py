@@ -95,6 +95,20 @@ def test_forced_start_is_an_option(manifest: Path) -> None:
     assert moved > 1e-4  # metres: the waypoints see one token more
 
 
+def test_drafted_reasoning(manifest: Path) -> None:
+    """The same plan, and in its status how many guesses were right, from configure on."""
+    drafting, plain = (backend(manifest, runtime="fast", draft_tokens=k, top_k=1) for k in (2, 0))
+    drafting.warm_up(CAMERAS)
+    sample = small.sample(CAMERAS)
+    expected = plain.plan(sample)
+    for said in ("0 of 0 drafted tokens were right", "1 of 1 drafted tokens were right"):
+        plan = drafting.plan(sample)
+        assert plan.reasoning == expected.reasoning
+        np.testing.assert_allclose(plan.xyz_in_rig_t0, expected.xyz_in_rig_t0, rtol=0, atol=2e-3)
+        assert plan.notes == (said,)
+    assert expected.notes == ()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -104,6 +118,9 @@ def test_forced_start_is_an_option(manifest: Path) -> None:
         ({"reasoning": "after"}, "wanted before, or runtime fast"),
         ({"force_start": True}, "wanted false, or runtime fast"),
         ({"force_start": 1, "runtime": "fast"}, "wanted true or false"),
+        ({"draft_tokens": 4}, "draft_tokens is 4, wanted 0, or runtime fast"),
+        ({"draft_tokens": 4, "runtime": "fast", "samples": 2}, "before or after and samples 1"),
+        ({"draft_tokens": 17, "runtime": "fast"}, "draft_tokens is 17, wanted 0 to 16"),
         ({"runtime": "fast", "expert_runtime": "tensorrt", "expert_model": "x.engine"},
          "torch with runtime fast"),
     ],

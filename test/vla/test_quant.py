@@ -19,6 +19,7 @@ from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.fit.verdict import Model, weight_bytes
 from alpamayo_ros.fit.weights import shapes
+from alpamayo_ros.types import Plan
 from alpamayo_ros.vla import inference
 from alpamayo_ros.vla.fast.runtime import FastRuntime
 from alpamayo_ros.vla.inference import PlanningOptions
@@ -121,10 +122,14 @@ def quantise_command(manifest: Path, weights: str, out: Path) -> list[str]:
     return ["vla", "quantise", "--model", str(manifest), "--weights", weights, "--out", str(out)]
 
 
-def plan_of(manifest: Path, **options: Any) -> np.ndarray:
+def planned(manifest: Path, **options: Any) -> Plan:
     backend = create_backend(str(manifest), "", {**OPTIONS, **options})
     backend.load()
-    plan = backend.plan(small.sample(("front_wide",)))
+    return backend.plan(small.sample(("front_wide",)))
+
+
+def plan_of(manifest: Path, **options: Any) -> np.ndarray:
+    plan = planned(manifest, **options)
     return np.concatenate([plan.xyz_in_rig_t0.ravel(), plan.action.ravel()])
 
 
@@ -139,9 +144,19 @@ def test_written_and_read_again(manifest: Path, tmp_path: Path) -> None:
     said = json.loads((tmp_path / "q.json").read_text())
     assert said["weights"] == MIXED and said["usable_without_training"]
     assert 0 < said["relative_error"]["vision"] < 0.01 < said["relative_error"]["expert"] < 0.15
-    at_once = plan_of(manifest, weights=MIXED)
-    assert not np.array_equal(at_once, plan_of(manifest))
-    np.testing.assert_array_equal(plan_of(manifest, checkpoint=str(out)), at_once)
+    at_once, again, plain = (
+        planned(manifest, **options)
+        for options in ({"weights": MIXED}, {"checkpoint": str(out)}, {})
+    )
+    assert not np.array_equal(at_once.xyz_in_rig_t0, plain.xyz_in_rig_t0)
+    np.testing.assert_array_equal(again.xyz_in_rig_t0, at_once.xyz_in_rig_t0)
+    np.testing.assert_array_equal(again.action, at_once.action)
+    # The status says how far off they are, whichever way they came.
+    assert again.notes == at_once.notes and plain.notes == ()
+    assert set(at_once.notes) == {
+        f"weights of {part} as {name} are off by {said['relative_error'][part]:.1%}"
+        for part, name in MIXED.items()
+    }
     with pytest.raises(ModelError, match="is quantised as .* leave it out"):
         plan_of(manifest, checkpoint=str(out), weights="int8")
 
@@ -185,6 +200,10 @@ def test_damaged_checkpoints_are_refused(manifest: Path, tmp_path: Path) -> None
     refused("up_proj.scales has 1 values that are not finite",
             scales=torch.cat((scales[:-1], scales[-1:] * float("nan"))))  # fmt: skip
     description = out / "quantisation.json"
+    whole = description.read_text()
+    description.write_text(whole.replace('"relative_error": {', '"relative_error": {"wheels": 1,'))
+    refused("relative_error is .*wheels.*wanted parts with numbers")
+    description.write_text(whole)
     description.write_text(description.read_text().replace('"format": 1', '"format": 2'))
     refused("format 2, this version reads 1")
 

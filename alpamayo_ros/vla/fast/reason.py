@@ -12,6 +12,7 @@ from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast.cache import Own
 from alpamayo_ros.vla.fast.decode import FastHead, lots, pick
+from alpamayo_ros.vla.fast.draft import Draft
 from alpamayo_ros.vla.fast.language import FastLanguage
 from alpamayo_ros.vla.generation import Prompt, finish
 from alpamayo_ros.vla.model import AlpamayoModel
@@ -38,12 +39,16 @@ class Reasoned:
 class FastReasoner:
     """Draws or follows tokens. Every method runs under `inference_precision`.
 
-    One look at the device a token remains: whether all samples are done.
+    One look at the device a token remains: whether all samples are done. A `draft` makes several
+    tokens of one; it serves a prompt's single sample.
     """
 
-    def __init__(self, model: AlpamayoModel, language: FastLanguage) -> None:
+    def __init__(
+        self, model: AlpamayoModel, language: FastLanguage, draft: Draft | None = None
+    ) -> None:
         self._vocabulary = model.vocabulary
         self._language = language
+        self.draft = draft
         self.head = FastHead(model)
 
     def reason(
@@ -80,6 +85,10 @@ class FastReasoner:
         """
         if max_new_tokens < 1:
             raise ModelError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
+        if self.draft is not None and own.count == 1:
+            drafted = self._drafted(self.draft, prompt, own, sampling, max_new_tokens, generator)
+            new = yield from drafted
+            return self._joined(prompt, own, new, force_start)
         greedy = sampling.greedy
         # What is dropped can only be taken up again where the lots can be drawn again.
         dropping = len(prompt.input_ids) == 1 and (greedy or generator is not None)
@@ -92,6 +101,10 @@ class FastReasoner:
             own.length = 0
             new = yield from self._run(own, sampling, max_new_tokens, generator, False, None)
         assert new is not None
+        return self._joined(prompt, own, new, force_start)
+
+    def _joined(self, prompt: Prompt, own: Own, new: Tensor, force_start: bool) -> Reasoned:
+        """Prompt and new tokens (N, new)."""
         if force_start:
             new = self._forced(own, new)
         each = own.count // len(prompt.input_ids)
@@ -119,6 +132,68 @@ class FastReasoner:
     def _reasoned(self, own: Own, sequences: Tensor) -> Reasoned:
         offset = first_after_start(sequences, self._vocabulary.traj_future_start)
         return Reasoned(sequences, own, offset)
+
+    def _drafted(
+        self,
+        draft: Draft,
+        prompt: Prompt,
+        own: Own,
+        sampling: TokenSampling,
+        max_new_tokens: int,
+        generator: torch.Generator | None,
+    ) -> Generator[None, None, Tensor]:
+        """New tokens (1, new) of a single sample: those of `_run`, several from one pass.
+
+        Each token is drawn with the lot that it would have had alone, from the states behind the
+        tokens before it; a guess is kept where it is what was drawn. Only the rounding of a pass
+        over several tokens is another.
+        """
+        vocabulary, device = self._vocabulary, own.shared.last_hidden.device
+        text = prompt.input_ids[0].tolist()
+        context = [token for token in text if token != vocabulary.image_pad]
+        said: list[int] = []
+        guess: list[int] = []
+        states = own.shared.last_hidden
+        left = torch.empty(0, self.head.vocabulary_size, device=device)  # lots not yet used
+        while True:
+            if not sampling.greedy and len(left) < len(states):
+                more = [
+                    lots(1, self.head.vocabulary_size, device, generator)
+                    for _ in range(len(states) - len(left))
+                ]
+                left = torch.cat((left, *more))
+            drawn = None if sampling.greedy else left[: len(states)]
+            tokens = pick(self.head, self.head(states), sampling, drawn).tolist()
+            kept = 0
+            while (
+                kept < len(guess)
+                and tokens[kept] == guess[kept]
+                and not self._ends(tokens[kept], len(said) + kept + 1, max_new_tokens)
+            ):
+                kept += 1
+            draft.count(len(guess), kept)
+            said += tokens[: kept + 1]
+            left = left[kept + 1 :]
+            if said[-1] == vocabulary.im_end or len(said) >= max_new_tokens:
+                break
+            if said[-1] == vocabulary.traj_future_start:
+                # As in `_run`: the start goes into the cache, a pad stands for the token behind it.
+                self._language.extend(own, states.new_tensor([said[-1:]], dtype=torch.long),
+                                      len(said) - 1)  # fmt: skip
+                said.append(vocabulary.pad)
+                break
+            guess = draft.guess([*context, *said], max_new_tokens - len(said) - 1)
+            chunk = states.new_tensor([[said[-1], *guess]], dtype=torch.long)
+            states = self._language.extend(own, chunk, len(said) - 1)[0]
+            yield
+        draft.remember(context, said)
+        own.length = len(said)
+        return states.new_tensor([said], dtype=torch.long)
+
+    def _ends(self, token: int, count: int, max_new_tokens: int) -> bool:
+        """Whether nothing is drawn behind the `count`-th new token."""
+        ends = token in (self._vocabulary.im_end, self._vocabulary.traj_future_start)
+        return ends or count >= max_new_tokens
 
     def _run(
         self,

@@ -20,6 +20,7 @@ from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast import FRAME_CAPACITY
 from alpamayo_ros.vla.fast.cache import Own, Shared
 from alpamayo_ros.vla.fast.captured import CapturedPlan, Captures, PlanShape
+from alpamayo_ros.vla.fast.draft import Draft
 from alpamayo_ros.vla.fast.flow import Branch, FastExpert, branch
 from alpamayo_ros.vla.fast.frame_cache import FrameCache
 from alpamayo_ros.vla.fast.language import FastLanguage
@@ -46,15 +47,24 @@ class Fork:
 class FastRuntime:
     """One model's fast path. Not for two threads at once: its frame cache is one stream's."""
 
-    def __init__(self, model: AlpamayoModel, group: int | None = None) -> None:
+    def __init__(
+        self, model: AlpamayoModel, group: int | None = None, draft_tokens: int = 0
+    ) -> None:
         self.model = model
         self.frames = FrameCache(FRAME_CAPACITY)
         self.vision = FastVision(model, group)
         self.language = FastLanguage(model)
-        self.reasoner = FastReasoner(model, self.language)
+        self.draft = Draft(draft_tokens) if draft_tokens else None
+        self.reasoner = FastReasoner(model, self.language, self.draft)
         self.expert = FastExpert(model)
         self.captures = Captures(self.language, self.expert)
         self.fork: Fork | None = None  # of the newest plan with its reasoning still to come
+
+    def forget(self) -> None:
+        """Frames and words of earlier plans; what was captured stays."""
+        self.frames.clear()
+        if self.draft is not None:
+            self.draft.clear()
 
     def see(
         self, images: NDArray[np.uint8], stamps_ns: NDArray[np.int64], cameras: Sequence[int]

@@ -35,6 +35,22 @@ def stored_choice(folder: Path) -> Choice | None:
     return Choice(**{part: weights[part] for part in PARTS})
 
 
+def stored_errors(folder: Path) -> dict[str, float]:
+    """What each part's weights lost when the checkpoint was quantised; empty where it is not.
+
+    Raises ModelError.
+    """
+    path = folder / DESCRIPTION
+    if not path.exists():
+        return {}
+    errors = read_json(path).get("relative_error")
+    if not isinstance(errors, dict) or not all(
+        part in PARTS and isinstance(error, (int, float)) for part, error in errors.items()
+    ):
+        raise ModelError(f"{path}: relative_error is {errors!r}, wanted parts with numbers")
+    return {part: float(error) for part, error in errors.items()}
+
+
 def save(
     model: AlpamayoModel,
     chosen: Choice,
