@@ -107,7 +107,11 @@ class VlaBackend(PlannerBackend):
         if options.runtime == "fast":
             from alpamayo_ros.vla.fast.runtime import FastRuntime
 
-            self._fast = FastRuntime(self._loaded.model, draft_tokens=options.draft_tokens)
+            self._fast = FastRuntime(
+                self._loaded.model,
+                draft_tokens=options.draft_tokens,
+                approximate_streaming=options.approximate_streaming,
+            )
 
     def _say_price(self, loaded: Loaded) -> None:
         """What fewer bits do to the output, and how far off these weights are."""
@@ -136,16 +140,19 @@ class VlaBackend(PlannerBackend):
         On CUDA `fast` captures the shapes of a plan without navigation text; others run without.
         """
         from alpamayo_ros.vla import generation
+        from alpamayo_ros.vla.fast import deviation
 
         if self._fast is not None:
             self._fast.captures.open = self._model.model.device.type == "cuda"
         self.plan(standstill(cameras))
-        self._previous = None
         if self._unsaid is not None:
             generation.finish(self.reason())
         if self._fast is not None:
             self._fast.captures.open = False
+            if self._fast.stream is not None:
+                deviation.measure_streaming(self.plan, self._fast.stream, standstill(cameras))
             self._fast.forget()
+        self._previous = self._unsaid = None
 
     def close(self) -> None:
         """Give back the model's memory."""
@@ -240,12 +247,8 @@ class VlaBackend(PlannerBackend):
             candidates_stated=stated,
             is_scored=self.options.choice == "scored",
             reasoning_follows=self._unsaid is not None,
-            notes=self._notes(),
+            notes=(*self._model.notes, *(self._fast.notes if self._fast is not None else ())),
         )
-
-    def _notes(self) -> tuple[str, ...]:
-        draft = self._fast.draft if self._fast is not None else None
-        return (*self._model.notes, draft.note) if draft is not None else self._model.notes
 
     def _stated(self, row: Tensor) -> Stated:
         """What one sample says: its generated ids (n,) as text, decisions and their causes."""

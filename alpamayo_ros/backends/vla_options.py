@@ -45,6 +45,7 @@ class VlaOptions:
     # "after" and "off" are fast's: the trajectory without reasoning, which follows it or does not
     reasoning: str = "before"
     force_start: bool = False  # fast's: max_new_tokens of reasoning, then the trajectory
+    approximate_streaming: bool = False  # fast's: keys and values of known frames serve again
     draft_tokens: int = 0  # fast's: of a reasoning, guessed at once; 0: none
     expert_runtime: str = "torch"
     expert_model: Path | None = None  # ONNX file or engine, for the other runtimes
@@ -89,6 +90,8 @@ class VlaOptions:
              self.reasoning == "before" or self.runtime == "fast"),
             ("force_start", "false, or runtime fast",
              not self.force_start or self.runtime == "fast"),
+            ("approximate_streaming", "false, or runtime fast",
+             not self.approximate_streaming or self.runtime == "fast"),
             ("draft_tokens", f"0 to {MOST_DRAFTED}", 0 <= self.draft_tokens <= MOST_DRAFTED),
             ("draft_tokens", "0, or runtime fast with reasoning before or after and samples 1",
              not self.draft_tokens or self._says_one_reasoning()),

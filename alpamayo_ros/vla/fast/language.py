@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.fast.attention import causal, last_to_all
-from alpamayo_ros.vla.fast.cache import Own, Shared, buffers
+from alpamayo_ros.vla.fast.cache import Own, Pair, Shared, buffers
 from alpamayo_ros.vla.fast.layers import TextLayer, norm
 from alpamayo_ros.vla.fast.rotary import PositionTable, tables
 from alpamayo_ros.vla.generation import ImageFeatures, Prompt
@@ -68,14 +69,23 @@ class FastLanguage:
         self._layouts.move_to_end(key)
         return self._layouts[key]
 
-    def read(self, prompt: Prompt, features: ImageFeatures, room: int) -> Shared:
+    def read(
+        self,
+        prompt: Prompt,
+        features: ImageFeatures,
+        room: int,
+        index: Tensor | None = None,
+        fill: Callable[[int, Pair], None] | None = None,
+    ) -> Shared:
         """Prefill, with `room` places left behind the prompt.
 
         Causal without a mask where there are no pads. Of the last layer only the last token is
-        wanted, and the others' keys and values. Raises ModelError where pictures and their places
-        do not match.
+        wanted, and the others' keys and values. With `index` (T,) only those tokens of a single
+        prompt are read, its last among them; `features` are of their images, and `fill` puts the
+        others' keys and values into a layer's. Raises ModelError where pictures and their places do
+        not match.
         """
-        ids = prompt.input_ids
+        ids = prompt.input_ids if index is None else prompt.input_ids[:, index]
         places = int((ids == self._model.vocabulary.image_pad).sum())
         if places != len(features.embeddings):
             raise ModelError(
@@ -83,7 +93,7 @@ class FastLanguage:
                 f"{len(features.embeddings)}: wrong number or size of images"
             )
         layout = self.layout(prompt)
-        batch, length = ids.shape
+        batch, length = prompt.input_ids.shape
         self.table.reserve(length + int(layout.rope_delta.max()) + room + 1)
         mask = None
         if layout.visible is not None:
@@ -91,29 +101,41 @@ class FastLanguage:
                 layout.visible[:, None, None]
                 & torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
             )
+        cos, sin, image_places = layout.cos, layout.sin, layout.image_places
+        if index is not None:
+            cos, sin = cos[:, index], sin[:, index]
+            image_places = (ids[0] == self._model.vocabulary.image_pad).nonzero()[:, 0]
+            mask = (torch.arange(length, device=ids.device) <= index[:, None])[None, None]
         x = self.text.embed_tokens(ids)
-        x.view(-1, x.shape[-1])[layout.image_places] = features.embeddings.to(x.dtype)
+        x.view(-1, x.shape[-1])[image_places] = features.embeddings.to(x.dtype)
         kept = None
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
             final = i == last and i >= len(features.deepstack)
-            q, k, v = layer.project(x, layout.cos, layout.sin, 1 if final else None)
+            q, k, v = layer.project(x, cos, sin, 1 if final else None)
             if kept is None:
                 kept = buffers(
                     last + 1, (batch, k.shape[1], length + room, k.shape[3]), v.dtype, v.device
                 )
-            kept[i][0][:, :, :length] = k
-            kept[i][1][:, :, :length] = v
-            k = k.to(v.dtype)
+            pair = kept[i][0][:, :, :length], kept[i][1][:, :, :length]
+            for all_tokens, read in zip(pair, (k, v)):
+                if index is None:
+                    all_tokens[:] = read
+                else:
+                    all_tokens[:, :, index] = read.to(all_tokens.dtype)
+            if fill is not None:
+                fill(i, pair)
             if final:
-                seen = last_to_all(q, k, v, mask[:, :, -1:] if mask is not None else None,
+                seen = last_to_all(q, *pair, mask[:, :, -1:] if mask is not None else None,
                                    self.heads.scaling)  # fmt: skip
                 x = layer.finish(x[:, -1:], seen)
+            elif index is not None:
+                x = layer.finish(x, last_to_all(q, *pair, mask, self.heads.scaling))
             else:
-                x = layer.finish(x, causal(q, k, v, mask, self.heads.scaling))
+                x = layer.finish(x, causal(q, k.to(v.dtype), v, mask, self.heads.scaling))
             if i < len(features.deepstack):
                 deep = features.deepstack[i].to(x.dtype)
-                x.view(-1, x.shape[-1]).index_add_(0, layout.image_places, deep)
+                x.view(-1, x.shape[-1]).index_add_(0, image_places, deep)
         assert kept is not None
         hidden = norm(self.text.norm, x[:, -1])
         return Shared(kept, length, hidden, layout.rope_delta, layout.visible)

@@ -87,8 +87,8 @@ class FastReasoner:
             raise ModelError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
         if self.draft is not None and own.count == 1:
             drafted = self._drafted(self.draft, prompt, own, sampling, max_new_tokens, generator)
-            new = yield from drafted
-            return self._joined(prompt, own, new, force_start)
+            said = yield from drafted
+            return self._joined(prompt, own, said, force_start)
         greedy = sampling.greedy
         # What is dropped can only be taken up again where the lots can be drawn again.
         dropping = len(prompt.input_ids) == 1 and (greedy or generator is not None)

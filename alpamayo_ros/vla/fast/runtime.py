@@ -25,6 +25,7 @@ from alpamayo_ros.vla.fast.flow import Branch, FastExpert, branch
 from alpamayo_ros.vla.fast.frame_cache import FrameCache
 from alpamayo_ros.vla.fast.language import FastLanguage
 from alpamayo_ros.vla.fast.reason import FastReasoner, Reasoned
+from alpamayo_ros.vla.fast.stream import Stream
 from alpamayo_ros.vla.fast.vision import FastVision, joined
 from alpamayo_ros.vla.generation import ImageFeatures, Prompt
 from alpamayo_ros.vla.inference import Planned, PlanningOptions, StageClock
@@ -48,7 +49,11 @@ class FastRuntime:
     """One model's fast path. Not for two threads at once: its frame cache is one stream's."""
 
     def __init__(
-        self, model: AlpamayoModel, group: int | None = None, draft_tokens: int = 0
+        self,
+        model: AlpamayoModel,
+        group: int | None = None,
+        draft_tokens: int = 0,
+        approximate_streaming: bool = False,
     ) -> None:
         self.model = model
         self.frames = FrameCache(FRAME_CAPACITY)
@@ -56,26 +61,40 @@ class FastRuntime:
         self.language = FastLanguage(model)
         self.draft = Draft(draft_tokens) if draft_tokens else None
         self.reasoner = FastReasoner(model, self.language, self.draft)
+        self.stream = Stream(self.language) if approximate_streaming else None
         self.expert = FastExpert(model)
         self.captures = Captures(self.language, self.expert)
         self.fork: Fork | None = None  # of the newest plan with its reasoning still to come
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the status: what its options do to plans."""
+        return tuple(one.note for one in (self.stream, self.draft) if one is not None)
 
     def forget(self) -> None:
         """Frames and words of earlier plans; what was captured stays."""
         self.frames.clear()
         if self.draft is not None:
             self.draft.clear()
+        if self.stream is not None:
+            self.stream.clear()
 
     def see(
         self, images: NDArray[np.uint8], stamps_ns: NDArray[np.int64], cameras: Sequence[int]
     ) -> ImageFeatures:
         """Features of a window (C, F, H, W, 3) with stamps (C, F); new frames alone are encoded."""
+        return joined(self.see_each(images, stamps_ns, cameras))
+
+    def see_each(
+        self, images: NDArray[np.uint8], stamps_ns: NDArray[np.int64], cameras: Sequence[int]
+    ) -> list[ImageFeatures]:
+        """`see`, frame by frame in the window's order."""
 
         def encode(frames: NDArray[np.uint8]) -> list[ImageFeatures]:
             return self.vision.encode_frames(torch.from_numpy(frames).to(self.model.device))
 
         with inference.inference_precision(self.model):
-            return joined(self.frames.features(images, stamps_ns, cameras, encode))
+            return self.frames.features(images, stamps_ns, cameras, encode)
 
     def pictures(self, images: NDArray[np.uint8]) -> VisionInput:
         """The grid of a window (C, F, H, W, 3) for its prompt; no patches, for `see` makes them."""
@@ -118,14 +137,16 @@ class FastRuntime:
             sequences = without_reasoning(model, prompt, options.n_samples)
         with inference.inference_precision(model):
             with clock.stage("vision"):
+                frames = None
                 if window is None:
                     features = self.see_patches(prompt)
                 else:
-                    features = self.see(
+                    frames = self.see_each(
                         window.images, window.image_stamps_ns, window.camera_indices.tolist()
                     )
+                    features = joined(frames)
             with clock.stage("prefill"):
-                own = self.prefill(prompt, features, options, sequences)
+                own = self.prefill(prompt, features, options, sequences, frames)
                 if reasoning == "after":
                     self.fork = Fork(prompt, own.shared, options, seed)
                 captured = self._captured(prompt, own, options)
@@ -213,14 +234,22 @@ class FastRuntime:
         features: ImageFeatures,
         options: PlanningOptions,
         sequences: Tensor | None = None,
+        frames: Sequence[ImageFeatures] | None = None,
     ) -> Own:
-        """Read a prompt once for all samples, with room behind it for tokens and waypoints."""
+        """Read a prompt once for all samples, with room behind it for tokens and waypoints.
+
+        `frames` are the features one by one, where what was read of them may serve again.
+        """
         length = prompt.input_ids.shape[1]
         # Two tokens more than asked for: a forced start, and what stands behind it.
         new = options.max_new_tokens + 2 if sequences is None else sequences.shape[1] - length
         room = new + N_WAYPOINTS
         single = options.n_samples == 1
-        shared = self.language.read(prompt, features, room if single else 0)
+        behind = room if single else 0
+        if self.stream is not None and frames is not None:
+            shared = self.stream.read(prompt, frames, behind)
+        else:
+            shared = self.language.read(prompt, features, behind)
         self.language.table.reserve(length + int(shared.rope_delta.max()) + room + 1)
         return Own(shared, len(prompt.input_ids) * options.n_samples, room)
 
