@@ -10,6 +10,7 @@ from vla import small_model as small
 from vla.test_fast_plan import steered
 
 from alpamayo_ros.vla import generation, inference
+from alpamayo_ros.vla.fast.captured import CapturedPlan
 from alpamayo_ros.vla.fast.draft import REMEMBERED, Draft
 from alpamayo_ros.vla.fast.runtime import FastRuntime
 from alpamayo_ros.vla.inference import PlanningOptions
@@ -76,6 +77,29 @@ def test_fewer_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     again = runtime.plan(prompt, *history, OPTIONS, seed=0)
     assert torch.equal(first.sequences, again.sequences)
     assert len(passes) <= OPTIONS.max_new_tokens // 3
+
+
+def test_over_captured_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single token goes through what was captured, several beside it: over the same places."""
+    model, history = small.model("1.5"), small.history()
+    runtime, singles = FastRuntime(model, draft_tokens=4), 0
+    decode = CapturedPlan.decode
+
+    def counted(self: CapturedPlan, tokens: torch.Tensor, index: int) -> torch.Tensor:
+        nonlocal singles
+        singles += 1
+        return decode(self, tokens, index)
+
+    monkeypatch.setattr(CapturedPlan, "decode", counted)
+    for seed in (0, 0, 1):
+        runtime.captures.open = not seed
+        prompt = small.prompt("1.5", [small.row("1.5", 2, seed=seed)], [2])
+        fast = runtime.plan(prompt, *history, OPTIONS, seed=seed)
+        eager = inference.plan(model, prompt, *history, OPTIONS, seed=seed)
+        assert torch.equal(fast.sequences, eager.sequences)
+        torch.testing.assert_close(fast.xyz_in_rig_t0, eager.xyz_in_rig_t0, rtol=0, atol=ATOL_M)
+    assert runtime.captures.missed == 0 and singles
+    assert runtime.draft is not None and runtime.draft.kept
 
 
 @pytest.mark.parametrize("force_start", [False, True])

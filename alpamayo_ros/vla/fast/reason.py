@@ -86,7 +86,9 @@ class FastReasoner:
         if max_new_tokens < 1:
             raise ModelError(f"max_new_tokens is {max_new_tokens}, wanted 1 or more")
         if self.draft is not None and own.count == 1:
-            drafted = self._drafted(self.draft, prompt, own, sampling, max_new_tokens, generator)
+            drafted = self._drafted(
+                self.draft, prompt, own, sampling, max_new_tokens, generator, decode
+            )
             said = yield from drafted
             return self._joined(prompt, own, said, force_start)
         greedy = sampling.greedy
@@ -141,6 +143,7 @@ class FastReasoner:
         sampling: TokenSampling,
         max_new_tokens: int,
         generator: torch.Generator | None,
+        decode: Decode | None,
     ) -> Generator[None, None, Tensor]:
         """New tokens (1, new) of a single sample: those of `_run`, several from one pass.
 
@@ -178,17 +181,22 @@ class FastReasoner:
                 break
             if said[-1] == vocabulary.traj_future_start:
                 # As in `_run`: the start goes into the cache, a pad stands for the token behind it.
-                self._language.extend(own, states.new_tensor([said[-1:]], dtype=torch.long),
-                                      len(said) - 1)  # fmt: skip
+                self._pass(own, said[-1:], len(said) - 1, decode)
                 said.append(vocabulary.pad)
                 break
             guess = draft.guess([*context, *said], max_new_tokens - len(said) - 1)
-            chunk = states.new_tensor([[said[-1], *guess]], dtype=torch.long)
-            states = self._language.extend(own, chunk, len(said) - 1)[0]
+            states = self._pass(own, [said[-1], *guess], len(said) - 1, decode)
             yield
         draft.remember(context, said)
         own.length = len(said)
         return states.new_tensor([said], dtype=torch.long)
+
+    def _pass(self, own: Own, tokens: list[int], start: int, decode: Decode | None) -> Tensor:
+        """States (T, hidden) of one sample's tokens; `decode` takes a single one."""
+        chunk = torch.tensor([tokens], device=own.shared.last_hidden.device)
+        if decode is not None and len(tokens) == 1:
+            return decode(chunk[0], start)
+        return self._language.extend(own, chunk, start)[0]
 
     def _ends(self, token: int, count: int, max_new_tokens: int) -> bool:
         """Whether nothing is drawn behind the `count`-th new token."""

@@ -63,6 +63,9 @@ class FastRuntime:
         self.reasoner = FastReasoner(model, self.language, self.draft)
         self.stream = Stream(self.language) if approximate_streaming else None
         self.expert = FastExpert(model)
+        if model.device.type == "cuda":
+            # Matrices were laid side by side: where they were before is given back.
+            torch.cuda.empty_cache()
         self.captures = Captures(self.language, self.expert)
         self.fork: Fork | None = None  # of the newest plan with its reasoning still to come
 
