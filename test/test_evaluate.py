@@ -13,7 +13,8 @@ from alpamayo_ros import cli
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.evaluation import agreement, campaign, summary, tables
+from alpamayo_ros.evaluation import agreement, shards, summary, tables
+from alpamayo_ros.evaluation.campaign import Evaluation
 from alpamayo_ros.evaluation.figures import (
     BASELINES,
     ScoredPath,
@@ -156,15 +157,15 @@ def test_same_rows_in_processes_and_after_a_kill(
     """Two bags: one process killed after its first result and resumed, against two processes."""
     bags = [str(shorter(KITTI, tmp_path / name, 2.5)) for name in ("one", "two")]
     whole = evaluated(tmp_path / "two_jobs", "--bags", *bags, "--jobs", "2")
-    evaluate, calls = campaign.shards.evaluate, []
+    evaluate, calls = shards.Evaluator.evaluate, []
 
-    def killed(job: Any) -> tables.Shard:
+    def killed(evaluator: shards.Evaluator, job: shards.Job) -> tables.Shard:
         calls.append(job)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return evaluate(job)
+        return evaluate(evaluator, job)
 
-    monkeypatch.setattr(campaign.shards, "evaluate", killed)
+    monkeypatch.setattr(shards.Evaluator, "evaluate", killed)
     resumed = tmp_path / "resumed"
     assert cli.main(["evaluate", "--bags", *bags, "--out", str(resumed), "--jobs", "1"]) == 130
     assert len(list((resumed / "shards").glob("*.parquet"))) == 1
@@ -206,4 +207,4 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         tables.need_pyarrow()
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"alpamayo_ros\[ray\]"):
-        list(run_all(campaign.Evaluation(), [None], Machines(ray="local")))  # type: ignore[list-item]
+        list(run_all(Evaluation(), [None], Machines(ray="local")))  # type: ignore[list-item]

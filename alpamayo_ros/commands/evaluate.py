@@ -60,9 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, then report."""
     from alpamayo_ros.evaluation import tables
-    from alpamayo_ros.evaluation.campaign import entrants, run_jobs
+    from alpamayo_ros.evaluation.campaign import entrants, jobs_of, run_jobs
     from alpamayo_ros.evaluation.results import collect, write_results
-    from alpamayo_ros.evaluation.shards import Job
 
     tables.need_pyarrow()
     if args.jobs < 0:
@@ -75,9 +74,7 @@ def run(args: argparse.Namespace) -> int:
     settings = planner_settings(args)
     contenders = entrants(models, settings)
     labels = _labels(args.bags)
-    jobs = [
-        Job(path, label, entrant) for entrant in contenders for label, path in labels.items()
-    ]  # by entrant, so that a process loads each model once
+    jobs = jobs_of(contenders, labels)
     make_folder(args.out)
     progress = Progress("evaluating", len(jobs), "runs of a planner on a bag")
     done = 0

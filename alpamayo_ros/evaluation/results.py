@@ -14,7 +14,7 @@ from alpamayo_ros.evaluation import summary, tables
 from alpamayo_ros.evaluation.campaign import Result
 from alpamayo_ros.evaluation.figures import BASELINES, COMFORT_BOUNDS, MISS_M
 from alpamayo_ros.evaluation.html import write_html
-from alpamayo_ros.evaluation.shards import Job
+from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Job
 from alpamayo_ros.evaluation.tables import PLANNED, Row, Shard
 from alpamayo_ros.evaluation.worst import worst_pictures, worst_rows
 from alpamayo_ros.parameters import PlannerSettings
@@ -44,12 +44,19 @@ def collect(jobs: Sequence[Job], results: Sequence[Result], bags: Mapping[str, P
             failed.setdefault(job.bag_label, result)
     if len(failed) == len(bags):
         raise BagError("no bag can be evaluated:\n" + "\n".join(failed.values()))
+    models = list(dict.fromkeys(job.entrant.label for job in jobs if job.entrant.is_model))
+    places = {label: place for place, label in enumerate(bags)}
     kept = [
         result
-        for job, result in zip(jobs, results)
+        for job, result in sorted(
+            zip(jobs, results),
+            key=lambda pair: (
+                [*models, BASELINES_LABEL].index(pair[0].entrant.label),
+                places[pair[0].bag_label],
+            ),
+        )
         if isinstance(result, Shard) and job.bag_label not in failed
     ]
-    models = dict.fromkeys(job.entrant.label for job in jobs if job.entrant.is_model)
     return Evaluation(
         rows=[row for shard in kept for row in shard.rows],
         notes=[shard.notes for shard in kept],
