@@ -110,9 +110,8 @@ def identity_pose() -> Pose3:
 
 def is_identity(a_from_b: Pose3) -> bool:
     """Whether it changes nothing, exactly."""
-    return not a_from_b.translation_m.any() and bool(
-        (a_from_b.rotation == _IDENTITY.rotation).all()
-    )
+    turns = a_from_b.rotation != _IDENTITY.rotation
+    return not (a_from_b.translation_m.any() or turns.any())
 
 
 def pose_from_quaternion(translation_m: ArrayLike, quaternion_xyzw: ArrayLike) -> Pose3:

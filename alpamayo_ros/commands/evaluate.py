@@ -16,10 +16,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.commands.replay import add_input_arguments, make_folder, planner_settings
 from alpamayo_ros.errors import UserError
 
@@ -37,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--planners", default="kinematic", metavar="LIST",
         help="models' names or manifests, separated by commas (default: kinematic)",
     )  # fmt: skip
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="[NAME:]KEY=VALUE",
+        help="overrides an option of a model's manifest: of the model NAME, or of all",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
     parser.add_argument(
         "--jobs",
@@ -53,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="of the bootstrap intervals (default 0)"
     )
     add_input_arguments(parser)
-    parser.set_defaults(model=None, option=[])
+    parser.set_defaults(model=None)
     add_json_argument(parser)
 
 
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from alpamayo_ros.evaluation.campaign import entrants, jobs_of, run_jobs
     from alpamayo_ros.evaluation.results import collect, write_results
 
+    started_s = time.perf_counter()
     tables.need_pyarrow()
     if args.jobs < 0:
         raise UserError(f"--jobs is {args.jobs}, wanted a number of processes, or 0 for all cores")
@@ -71,8 +77,9 @@ def run(args: argparse.Namespace) -> int:
     models = [name for name in args.planners.split(",") if name]
     if not models:
         raise UserError("--planners is empty; name models, such as kinematic")
+    of_models, args.option = args.option, []
     settings = planner_settings(args)
-    contenders = entrants(models, settings)
+    contenders = entrants(models, settings, [_option(entry) for entry in of_models])
     labels = _labels(args.bags)
     jobs = jobs_of(contenders, labels)
     make_folder(args.out)
@@ -90,13 +97,22 @@ def run(args: argparse.Namespace) -> int:
     finally:
         progress.close()
     evaluation = collect(jobs, results, labels)
-    content = write_results(evaluation, args.out, args.seed, settings)
+    content = write_results(evaluation, args.out, args.seed, settings, started_s)
     write_json(args.json, content)
     if str(args.json) != "-":
         _print(content, args.out)
     for label, reason in content["failed_bags"].items():
         print(f"alpamayo evaluate: {label} left out: {reason}", file=sys.stderr)
     return 1 if content["failed_bags"] or not content["instants"] else 0
+
+
+def _option(entry: str) -> tuple[str, str, Any]:
+    """[NAME:]KEY=VALUE as model (empty: all), option and value. Raises UserError."""
+    name, colon, rest = entry.partition(":")
+    if not colon or "=" in name:  # a colon of the value
+        name, rest = "", entry
+    key, value = model_option(rest)
+    return name, key, value
 
 
 def _labels(paths: list[Path]) -> dict[str, Path]:
@@ -110,6 +126,8 @@ def _labels(paths: list[Path]) -> dict[str, Path]:
 
 def _print(content: dict[str, Any], out: Path) -> None:
     """ADE of everyone, and where the rest is."""
+    from alpamayo_ros.evaluation.html import took
+
     if not content["instants"]:
         print("no instant at which every planner has a plan and 6.4 s of odometry follow:")
     else:
@@ -128,4 +146,5 @@ def _print(content: dict[str, Any], out: Path) -> None:
         print(f"  {name} has no plan at " + ", ".join(f"{n} ({why})" for why, n in missing.items()))
     for note in content["notes"]:
         print(f"note: {note}")
+    print(took(content["duration"]))
     print(out / "report.html")

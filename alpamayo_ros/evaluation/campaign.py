@@ -24,15 +24,29 @@ FORMAT = 2  # of shards: raised with every change of what they hold
 Result = Shard | str  # or why the bag cannot be evaluated
 
 
-def entrants(models: Sequence[str], settings: PlannerSettings) -> list[Entrant]:
+def entrants(
+    models: Sequence[str],
+    settings: PlannerSettings,
+    options: Sequence[tuple[str, str, Any]] = (),
+) -> list[Entrant]:
     """The models in the given order, each that looks followed by itself on black images.
 
-    Raises ModelError where a manifest cannot be read, UserError where two have one name.
+    `options`: (model's name or "" for all, option, value) each. Raises ModelError where a manifest
+    cannot be read, UserError where two have one name or an option's model is none of them.
     """
     found: list[Entrant] = []
-    for model in models:
-        manifest = load_manifest(model)
-        own = dataclasses.replace(settings, model=model)
+    manifests = [load_manifest(model) for model in models]
+    names = {manifest.name for manifest in manifests}
+    strangers = sorted({name for name, _, _ in options if name} - names)
+    if strangers:
+        raise UserError(
+            f"--option of {', '.join(strangers)}: the planners are {', '.join(sorted(names))}"
+        )
+    for model, manifest in zip(models, manifests):
+        mine = {key: value for name, key, value in options if name in ("", manifest.name)}
+        own = dataclasses.replace(
+            settings, model=model, model_options={**settings.model_options, **mine}
+        )
         found.append(Entrant(manifest.name, own))
         if manifest.uses_images:
             found.append(Entrant(f"{manifest.name}_black", own, black=True))

@@ -50,6 +50,7 @@ def write_html(path: Path, content: Json, pictures: Sequence[WorstPicture]) -> N
         f"<p>{content['instants']} instants at which every planner has a plan and the recording "
         f"its whole 6.4 s future. In brackets and shaded: {content['interval']['level']:.0%} of a "
         f"bootstrap over {_text(content['interval']['of'])}.</p>",
+        f"<p class=muted>{_text(took(content['duration']))}</p>",
         _faults(content),
     ]
     if content["instants"]:
@@ -76,6 +77,17 @@ def write_html(path: Path, content: Json, pictures: Sequence[WorstPicture]) -> N
         parts.append(f'<figure><img src="data:image/jpeg;base64,{data}" alt="">'
                      f"<figcaption>{_text(picture.caption)}</figcaption></figure>")  # fmt: skip
     path.write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def took(duration: Json) -> str:
+    """How long the run was, beside the time that the models themselves needed."""
+    text = f"took {duration['run_s']:.1f} s"
+    if duration["models_s"]:
+        share = duration["run_s"] / duration["models_s"]
+        text += f", {share:.2f} times the {duration['models_s']:.1f} s of the models' own plans"
+    if duration["kept_shards"]:
+        text += f"; {duration['kept_shards']} results were kept from an earlier run"
+    return text
 
 
 def _faults(content: Json) -> str:
