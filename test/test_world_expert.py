@@ -13,6 +13,7 @@ from alpamayo_ros.types import Plan, PlannerSample
 from alpamayo_ros.world.bicycle import VehicleState
 from alpamayo_ros.world.closed_loop import ClosedLoop
 from alpamayo_ros.world.expert import Expert
+from alpamayo_ros.world.insight import NAMES
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M
 from alpamayo_ros.world.rollout import MAX_CURVATURE_1PM
 from alpamayo_ros.world.scenario import KINDS
@@ -149,6 +150,39 @@ def test_leads_back_to_the_lane_and_is_less_sure(aside: float) -> None:
     y += math.cos(yaw) * label.plan.xyz_in_rig_t0[:, 1]
     assert abs(y[-1]) < 0.25
     assert 0.0 < label.confidence < sure <= 1.0
+
+
+def test_features_are_what_it_looks_at() -> None:
+    """Each named number by hand: place in the lane, a light of each colour, the lead's gap."""
+    simulation = Simulation(make_scenario("light", 1))
+    light = simulation.scenario.lights[0]
+    front = simulation.parameters.front_m
+    cycle = light.green_s + light.yellow_s + light.red_s
+    for into, red, yellow in (
+        (0.5 * light.green_s, 0.0, 0.0),
+        (light.green_s + 0.5 * light.yellow_s, 0.0, 0.5),
+        (light.green_s + light.yellow_s + 0.5 * light.red_s, 0.5, 0.0),
+    ):
+        simulation.time_ns = round(1e9 * ((into - light.phase_s) % cycle))
+        place(simulation, light.s_m - front - 30.0, 0.4)  # half of the 60 m of sight
+        seen = dict(zip(NAMES, Expert(simulation).label(0).features))
+        found = [seen[name] for name in ("light", "red", "yellow", "aside", "lead")]
+        np.testing.assert_allclose(found, (0.5, red, yellow, 0.4, 0.0), atol=1e-3)
+    simulation = Simulation(make_scenario("lead", 1))
+    assert simulation.lead is not None
+    rear = simulation.lead.s_m - 0.5 * simulation.lead.size_m[0]
+    place(simulation, rear - front - 15.0, 0.0)
+    seen = dict(zip(NAMES, Expert(simulation).label(0).features))
+    assert seen["lead"] == pytest.approx(0.75, abs=1e-3) and seen["lead_brakes"] == 0.0
+
+
+def place(simulation: Simulation, s_m: float, aside_m: float) -> None:
+    """Put the ego along its lane."""
+    road = simulation.scenario.road
+    d_m = EGO_LANE_OFFSET_M + aside_m
+    x_m, y_m = (float(v) for v in road.points(s_m, d_m))
+    simulation.ego = VehicleState(x_m, y_m, float(road.heading(s_m)), 8.0)
+    simulation.s_m, simulation.d_m = s_m, d_m
 
 
 @pytest.mark.parametrize("kind", ("junction", "curvy", "mixed"))

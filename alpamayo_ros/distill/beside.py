@@ -1,20 +1,20 @@
 """States beside the one that was driven: what the cameras would see and the expert would do.
 
-Consecutive instants of a drive are alike. Moved at random, each shows another place in the lane,
-another direction, and another speed than fits what is ahead; place and direction cannot be
-guessed from the motion so far, which moves along.
+Consecutive instants of a drive are alike, and a motion so far tells what the driver has seen: who
+brakes already brakes on. Moved at random along and across the road and turned, with a speed and an
+acceleration that fit nothing, every instant shows another picture that alone tells what to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from alpamayo_ros import geometry
-from alpamayo_ros.types import CAMERA_NAMES, N_FRAMES, PlannerSample
+from alpamayo_ros.types import CAMERA_NAMES, HISTORY_STEP_NS, N_FRAMES, N_HISTORY, PlannerSample
 from alpamayo_ros.world.bicycle import VehicleState
 from alpamayo_ros.world.boxes import overlap
 from alpamayo_ros.world.sensors import Images
@@ -23,58 +23,91 @@ from alpamayo_ros.world.simulation import Simulation
 NEWEST = N_FRAMES - 1  # the only frame that such a state has
 # Standard deviations at strength 1, and the most.
 _ASIDE_M, _MOST_ASIDE_M = 0.35, 0.9
-_AHEAD_M, _MOST_AHEAD_M = 2.0, 6.0
+_AHEAD_M, _MOST_AHEAD_M = 8.0, 25.0
 _TURN_RAD, _MOST_TURN_RAD = 0.03, 0.10
 _FASTER, _MOST_FASTER = 0.2, 0.6  # the logarithm of a factor
-_ROOM_M = 20.0  # obstacles further away cannot be touched by the move
+_ADDED_MPS, _MOST_ADDED_MPS = 0.8, 2.5
+_ACCELERATION_MPS2, _MOST_ACCELERATION_MPS2 = 0.8, 2.5
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the ego came to such a state: as curved as it was, at a constant acceleration."""
+
+    speed_mps: float
+    acceleration_mps2: float
+    curvature_1pm: float
 
 
 @contextmanager
 def moved_aside(
     simulation: Simulation, rng: np.random.Generator, strength: float
-) -> Iterator[float]:
-    """Another state of the ego for a while, and how many times as fast it is.
+) -> Iterator[Motion]:
+    """Another state of the ego for a while, and how it came there.
 
-    Where it would stand in something only its speed is another.
+    Where it finds no place that is free only its speed and acceleration are others.
     """
-    ego, s_m, d_m = simulation.ego, simulation.s_m, simulation.d_m
-    ahead = bounded(rng, strength * _AHEAD_M, _MOST_AHEAD_M)
-    aside = bounded(rng, strength * _ASIDE_M, _MOST_ASIDE_M)
-    turn = bounded(rng, strength * _TURN_RAD, _MOST_TURN_RAD)
+    was = simulation.ego, simulation.s_m, simulation.d_m
+    ego = simulation.ego
     factor = float(np.exp(bounded(rng, strength * _FASTER, _MOST_FASTER)))
-    faster = replace(ego, speed_mps=factor * ego.speed_mps)
+    added = bounded(rng, strength * _ADDED_MPS, _MOST_ADDED_MPS)
+    speed = max(factor * ego.speed_mps + added, 0.0)
+    acceleration = bounded(rng, strength * _ACCELERATION_MPS2, _MOST_ACCELERATION_MPS2)
+    if speed == 0.0:
+        acceleration = 0.0
+    ego = replace(ego, speed_mps=speed, acceleration_mps2=acceleration)
     try:
-        simulation.ego = moved(faster, ahead, aside, turn)
-        box = simulation.ego_box()
-        if any(overlap(box, other) for _, other in simulation.obstacles_near(_ROOM_M)):
-            simulation.ego = faster
-        else:
-            place = simulation.ego.x_m, simulation.ego.y_m
-            simulation.s_m, simulation.d_m = simulation.scenario.road.nearest(place, s_m)
-        yield factor
+        simulation.ego = ego
+        for _ in range(_TRIES):
+            _move(simulation, was[1], was[2], ego, rng, strength)
+            box = simulation.ego_box()
+            if not any(overlap(box, other) for _, other in simulation.obstacles_near()):
+                break
+            simulation.ego, simulation.s_m, simulation.d_m = ego, *was[1:]
+        yield Motion(speed, acceleration, ego.curvature_1pm)
     finally:
-        simulation.ego, simulation.s_m, simulation.d_m = ego, s_m, d_m
+        simulation.ego, simulation.s_m, simulation.d_m = was
 
 
-def seen_beside(sample: PlannerSample, images: Images, factor: float) -> PlannerSample:
-    """The sample with other images in its newest frame; the older ones are not to be looked at.
+def _move(
+    simulation: Simulation, s_m: float, d_m: float, ego: VehicleState,
+    rng: np.random.Generator, strength: float,
+) -> None:  # fmt: skip
+    """Along the road, across it, and turned from where and how it is to the road now."""
+    road = simulation.scenario.road
+    last_m = float(road.s_m[-1]) - 1.0
+    turned = ego.yaw_rad - float(road.heading(s_m))
+    turned += bounded(rng, strength * _TURN_RAD, _MOST_TURN_RAD)
+    s_m = float(np.clip(s_m + bounded(rng, strength * _AHEAD_M, _MOST_AHEAD_M), 0.0, last_m))
+    d_m += bounded(rng, strength * _ASIDE_M, _MOST_ASIDE_M)
+    x_m, y_m = (float(v) for v in road.points(s_m, d_m))
+    simulation.ego = replace(ego, x_m=x_m, y_m=y_m, yaw_rad=float(road.heading(s_m)) + turned)
+    simulation.s_m, simulation.d_m = s_m, d_m
 
-    The motion so far moved with the rig, and was as curved at `factor` times the speed: to second
-    order in time that is so many times as far and as turned, and its square as far to the side.
-    """
+
+def seen_beside(sample: PlannerSample, images: Images, motion: Motion) -> PlannerSample:
+    """The sample with other images in its newest frame, and the motion that led there; the older
+    frames are not to be looked at."""
     frames = sample.images.copy()
     for row, camera in enumerate(sample.camera_indices):
         frames[row, NEWEST] = images[CAMERA_NAMES[camera]]
-    scale = np.array((factor, factor**2, factor))
-    yaw = factor * geometry.yaw_of(sample.history_rot_in_rig_t0)
+    time_s = 1e-9 * HISTORY_STEP_NS * np.arange(1 - N_HISTORY, 1)
+    if motion.acceleration_mps2 > 0.0:  # it began to move no earlier than this
+        time_s = np.maximum(time_s, -motion.speed_mps / motion.acceleration_mps2)
+    along = motion.speed_mps * time_s + 0.5 * motion.acceleration_mps2 * time_s**2
+    yaw = motion.curvature_1pm * along
+    # A chord is half as turned as its arc, and as much shorter as a sine than its angle.
+    chord = along * np.sinc(yaw / (2.0 * np.pi))
+    xyz = np.stack((chord * np.cos(0.5 * yaw), chord * np.sin(0.5 * yaw), 0.0 * yaw), axis=-1)
     return replace(
         sample,
         images=frames,
-        history_xyz_in_rig_t0=scale * sample.history_xyz_in_rig_t0,
+        history_xyz_in_rig_t0=xyz,
         history_rot_in_rig_t0=geometry.yaw_to_rotation(yaw),
-        speed_mps=factor * sample.speed_mps,
-        acceleration_mps2=factor**2 * sample.acceleration_mps2,
-        yaw_rate_rps=factor * sample.yaw_rate_rps,
+        speed_mps=motion.speed_mps,
+        acceleration_mps2=motion.acceleration_mps2,
+        yaw_rate_rps=motion.speed_mps * motion.curvature_1pm,
     )
 
 

@@ -33,6 +33,8 @@ from alpamayo_ros.world.views import WorldCameras
 
 _BLOCK_S = 2.0  # how long the one who drives stays
 _LOOK_AT_ANY_SIZE = ("kinematic", "student")
+_UNEVENTFUL = "set-speed tracking", "lane keeping and centring"
+_UNEVENTFUL_KEPT = 0.4  # of the instants beside the way: lanes are soon learned, events are rare
 _LEAST_CONFIDENCE = 0.02  # further from the way the expert's answer teaches nothing
 
 
@@ -102,14 +104,18 @@ class Teacher(PlannerBackend):
         if label.confidence > _LEAST_CONFIDENCE:
             # The expert knows the world: what it would do is the truth that a student is told.
             action = label.plan.action
-            self.shard.add(sample, label.plan, label.confidence, action, frames=frames)
+            extras = {"features": label.features}
+            self.shard.add(sample, label.plan, label.confidence, action, extras, frames)
 
     def _keep_beside(self, sample: PlannerSample) -> None:
         assert self._expert is not None and self._world is not None
         simulation, cameras = self._world
-        with moved_aside(simulation, self._rng, self._collection.beside) as factor:
-            seen = seen_beside(sample, cameras.images(simulation), factor)
-            self._keep(seen, self._expert.label(sample.t0_ns), (NEWEST,))
+        with moved_aside(simulation, self._rng, self._collection.beside) as motion:
+            label = self._expert.label(sample.t0_ns)
+            if _eventful(label) or self._rng.random() < _UNEVENTFUL_KEPT:
+                seen = seen_beside(sample, cameras.images(simulation), motion)
+                seen = replace(seen, navigation=simulation.navigation())
+                self._keep(seen, label, (NEWEST,))
 
 
 class Disturbance:
@@ -141,6 +147,12 @@ class Disturbance:
 def _kept(collection: Collection, t0_ns: int) -> bool:
     """Whether an instant is among the first `keep` of its period."""
     return (t0_ns // FRAME_PERIOD_NS) % collection.period < collection.keep
+
+
+def _eventful(label: Label) -> bool:
+    """Whether more is to be done than to keep lane and speed."""
+    decisions = label.plan.decisions
+    return (decisions.longitudinal, decisions.lateral) != _UNEVENTFUL
 
 
 def collect_drive(

@@ -20,6 +20,7 @@ from alpamayo_ros.student.config import StudentConfig
 
 _RECOVERY_STEPS = 10  # in which a target makes up for a wrong speed
 _MOVING_MPS = 1.0
+_LEAST_SPREAD = 0.05
 _NAMES = (
     "t0_ns", "history", "history_yaw", "speed", "acceleration", "yaw_rate", "action", "truth",
     "confidence", "frame_index", "navigation", "logits", "features",
@@ -54,6 +55,8 @@ class LabelSet:
         self._paths = tuple(paths)
         self.shards = [read_shard(path, _NAMES) for path in paths]
         self.clip_length = clip_length
+        named = {name: self.extra(name) for name in ("logits", "features")}
+        self._extras = {name: shape for name, shape in named.items() if shape}
         self._commands = [shard.commands() for shard in self.shards]
         self.clips = [
             (number, start)
@@ -74,9 +77,28 @@ class LabelSet:
         return LabelSet, (self._paths, self.clip_length)
 
     def extra(self, name: str) -> tuple[int, ...]:
-        """Shape of an instant's `logits` or `features`; () where not every shard has them."""
-        shapes = {s.arrays[name].shape[1:] if name in s.arrays else () for s in self.shards}
-        return shapes.pop() if len(shapes) == 1 else ()
+        """Shape of an instant's `logits` or `features`; () where no shard has them.
+
+        Shards without are batched as NaN, which counts nothing. Raises LabelError where shards
+        have others.
+        """
+        shapes = {s.arrays[name].shape[1:] for s in self.shards if name in s.arrays}
+        if len(shapes) > 1:
+            raise LabelError(
+                f"the labels' {name} are of different shapes, {sorted(shapes)}: their teachers do "
+                "not fit together; train on one teacher's labels"
+            )
+        return shapes.pop() if shapes else ()
+
+    def moments(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of `features` over all instants that have them.
+
+        The least deviation is a share of the largest: what hardly varies is no target.
+        """
+        values = np.concatenate([s.arrays[name] for s in self.shards if name in s.arrays])
+        spread = values.std(axis=0, dtype=np.float64)
+        spread = np.maximum(spread, _LEAST_SPREAD * spread.max() + 1e-6)
+        return values.mean(axis=0, dtype=np.float64).astype(np.float32), spread.astype(np.float32)
 
     def draw(self, seed: int, step: int, clips: int) -> list[tuple[int, int]]:
         """The clips of a step: every clip once an epoch, in an order of the epoch's own."""
@@ -169,9 +191,8 @@ class LabelSet:
             yaw = yaw * told[:, None]
         prior = [carried_on(*motion) for motion in zip(speed, acceleration, yaw_rate)]
         extras = {
-            name: arrays[name][rows]
-            for name in ("logits", "features")
-            if name in arrays and self.extra(name)
+            name: arrays[name][rows] if name in arrays else np.full((len(speed), *shape), np.nan)
+            for name, shape in self._extras.items()
         }
         return {
             "history": history.astype(np.float32),

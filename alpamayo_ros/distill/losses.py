@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alpamayo_ros.distill.train_config import LossWeights
-from alpamayo_ros.types import WAYPOINT_STEP_S
+from alpamayo_ros.student.config import StudentConfig
+from alpamayo_ros.student.model import Context
+from alpamayo_ros.types import N_WAYPOINTS, WAYPOINT_STEP_S
 
 
 def positions(action: Tensor, speed: Tensor, scale: Tensor) -> Tensor:
@@ -64,6 +66,14 @@ def weighted_mean(rows: Tensor, weight: Tensor) -> Tensor:
     return (rows * weight).sum() / weight.sum().clamp_min(1e-6)
 
 
+def known(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, …) with zeros for the rows that have a NaN, and (B,) whether a row has none."""
+    told = torch.isfinite(rows).flatten(1).all(dim=1)
+    return torch.where(
+        told.reshape(-1, *[1] * (rows.dim() - 1)), rows, torch.zeros_like(rows)
+    ), told
+
+
 def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of logits (B, N, V) softened by T, mean over tokens -> (B,)."""
     log_student = functional.log_softmax(student / temperature, dim=-1)
@@ -75,18 +85,35 @@ def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class DistillHeads(nn.Module):
     """What training adds to a student and no vehicle sees: projections to the teacher's outputs."""
 
-    def __init__(self, width: int, queries: int, features: int, tokens: int, vocabulary: int):
+    mean: Tensor  # (F,) of the teacher's features …
+    spread: Tensor  # (F,) … and their standard deviations
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        features: int,
+        tokens: int,
+        vocabulary: int,
+    ) -> None:
         super().__init__()
-        self.features = nn.Linear(width, features) if features else None
+        width, queries = config.width, N_WAYPOINTS // config.waypoints_a_query
+        # The summary is the short way to the images: what it lacks attention will not find.
+        seen = width + (queries * width if config.summary_channels else 0)
+        self.features = nn.Linear(seen, features) if features else None
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
         self.tokens, self.vocabulary = tokens, vocabulary
         self.a_query = -(-tokens // queries)
         self.logits = nn.Linear(width, self.a_query * vocabulary) if tokens else None
 
-    def project(self, context: Tensor) -> Tensor:
-        """Context (B, M, D) -> the teacher's features (B, F)."""
+    def features_off(self, context: Context, features: Tensor) -> Tensor:
+        """By how many of their standard deviations the teacher's features (B, F) are missed: rare
+        ones and small ones count like all others."""
         assert self.features is not None
-        projected: Tensor = self.features(context.mean(dim=1))
-        return projected
+        seen = context.tokens.mean(dim=1)
+        if context.start.dim() == 3 and self.features.in_features > seen.shape[-1]:
+            seen = torch.cat((seen, context.start.flatten(1)), dim=1)
+        return self.features(seen).float() - (features - self.mean) / self.spread
 
     def token_logits(self, queries: Tensor) -> Tensor:
         """Queries (B, Q, D) -> (B, N, V): every query speaks for its share of the tokens."""
@@ -105,8 +132,7 @@ def trajectory_terms(
     weights: LossWeights,
 ) -> dict[str, Tensor]:
     """`truth` and `teacher`, unweighted; a row of truth (B, 64, 2) with a NaN counts nothing."""
-    known = torch.isfinite(truth).flatten(1).all(dim=1)
-    truth = torch.where(known[:, None, None], truth, torch.zeros_like(truth))
+    truth, told = known(truth)
     path, share = positions(action, speed, scale), weights.waypoints
     off_truth = waypoint_errors(path, *poses(truth, speed, scale), weights)
     off_teacher = waypoint_errors(path, *poses(teacher, speed, scale), weights)
@@ -117,7 +143,7 @@ def trajectory_terms(
         off_teacher.clamp(-3.0, 3.0)
     )
     return {
-        "truth": weighted_mean(huber, known * confidence),
+        "truth": weighted_mean(huber, told * confidence),
         "teacher": weighted_mean(square, confidence),
     }
 

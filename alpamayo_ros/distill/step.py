@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alpamayo_ros.distill import losses
 from alpamayo_ros.distill.data import Batch
+from alpamayo_ros.distill.foreign import make_foreign
 from alpamayo_ros.distill.losses import DistillHeads
 from alpamayo_ros.distill.train_config import Augmentation, LossWeights
 from alpamayo_ros.student.config import StudentConfig
@@ -53,6 +54,7 @@ def to_tensors(
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
     images = tensor(batch.frames).permute(0, 3, 1, 2).float() / 255.0
+    strange = np.zeros(len(batch.speed), bool)
     if augmentation is not None and rng is not None:
         shape = (int(batch.frame_clip.max()) + 1, len(config.cameras))
         reach = augmentation.colour
@@ -62,6 +64,11 @@ def to_tensors(
         gains = tensor(gain[of_frame].astype(np.float32))[:, :, None, None]
         offsets = tensor(offset[of_frame].astype(np.float32))[:, :, None, None]
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        clips = int(batch.frame_clip.max()) + 1
+        chosen = torch.rand(clips, generator=generator) < augmentation.foreign
+        strange = np.repeat(chosen.numpy(), len(batch.speed) // clips)
+        of_clip = tensor(batch.frame_clip)
+        images = make_foreign(images, of_clip, chosen.nonzero()[:, 0], generator)
         fields = torch.randn((_NOISE_FIELDS, *images.shape[1:]), generator=generator).to(device)
         noise = fields[torch.randint(_NOISE_FIELDS, (len(images),), generator=generator)]
         images = (images - 0.5) * gains + 0.5 + offsets + augmentation.noise * noise
@@ -69,14 +76,25 @@ def to_tensors(
     mean = torch.tensor(config.pixel_mean, device=device)[:, None, None]
     std = torch.tensor(config.pixel_std, device=device)[:, None, None]
     images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    # What cannot be read is answered by the prior.
+    truth, teacher = (
+        tensor(np.where(_like(strange, target), batch.prior, target)) / scale
+        for target in (batch.truth, batch.teacher)
+    )
+    logits, features = (
+        None if extra is None else tensor(np.where(_like(strange, extra), np.nan, extra)).float()
+        for extra in (batch.logits, batch.features)
+    )
     return Tensors(
         images, tensor(batch.frame_index), tensor(batch.camera_mask), tensor(batch.history),
         tensor(batch.history_yaw), tensor(batch.speed), tensor(batch.prior) / scale,
-        tensor(batch.command), tensor(batch.truth) / scale, tensor(batch.teacher) / scale,
-        tensor(batch.confidence), scale,
-        None if batch.logits is None else tensor(batch.logits).float(),
-        None if batch.features is None else tensor(batch.features).float(),
+        tensor(batch.command), truth, teacher, tensor(batch.confidence), scale, logits, features,
     )  # fmt: skip
+
+
+def _like(rows: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Flags (B,) with as many axes as an array (B, …)."""
+    return rows.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def gather_features(student: Student, tensors: Tensors) -> Tensor:
@@ -120,11 +138,13 @@ def loss_terms(
         weights,
     )  # fmt: skip
     if heads.features is not None and tensors.features is not None:
-        off = heads.project(context.tokens) - tensors.features
-        terms["features"] = losses.weighted_mean(losses.square_rows(off), tensors.confidence)
+        wanted, told = losses.known(tensors.features)
+        off = losses.square_rows(heads.features_off(context, wanted))
+        terms["features"] = losses.weighted_mean(off, told * tensors.confidence)
     if heads.logits is not None and tensors.logits is not None:
-        kl = losses.softened_kl(heads.token_logits(queries), tensors.logits, weights.temperature)
-        terms["tokens"] = losses.weighted_mean(kl, tensors.confidence)
+        wanted, told = losses.known(tensors.logits)
+        kl = losses.softened_kl(heads.token_logits(queries), wanted, weights.temperature)
+        terms["tokens"] = losses.weighted_mean(kl, told * tensors.confidence)
     return terms
 
 

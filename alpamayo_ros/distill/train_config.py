@@ -54,6 +54,7 @@ class Augmentation:
     acceleration_mps2: float = 0.2  # and of its acceleration
     history_m: float = 0.01
     history_drop: float = 0.2  # chance that an instant's history is not told
+    foreign: float = 0.0  # chance that a clip's pictures are of no known camera; target: the prior
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from alpamayo_ros.distill.step import errors_m, loss_terms, planned, to_tensors
 from alpamayo_ros.distill.train_config import StageConfig, TrainConfigError
 from alpamayo_ros.jobs import Machines, in_order
 from alpamayo_ros.student.model import Student
-from alpamayo_ros.types import N_WAYPOINTS
 
 STATE = "training.safetensors"
 METRICS = "metrics.jsonl"
@@ -55,11 +54,12 @@ class Trainer:
         torch.manual_seed(stage.seed)
         config = stage.student
         self.student = Student(config)
-        queries = N_WAYPOINTS // config.waypoints_a_query
         features, logits = training.extra("features"), training.extra("logits")
-        self.heads = DistillHeads(
-            config.width, queries, features[0] if features else 0, *(logits or (0, 0))
-        )
+        self.heads = DistillHeads(config, features[0] if features else 0, *(logits or (0, 0)))
+        if features:
+            mean, spread = training.moments("features")
+            self.heads.mean.copy_(torch.from_numpy(mean))
+            self.heads.spread.copy_(torch.from_numpy(spread))
         if stage.start:
             load_strictly(self.student, read_tensors(Path(stage.start))[0], Path(stage.start))
         self.student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

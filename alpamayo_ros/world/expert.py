@@ -10,10 +10,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alpamayo_ros import action_space
 from alpamayo_ros.types import Decisions, Plan, ReasoningSource
 from alpamayo_ros.world.hazards import Hazards, look
+from alpamayo_ros.world.insight import insight
 from alpamayo_ros.world.rollout import Rollout, roll_out
 from alpamayo_ros.world.route import Route
 from alpamayo_ros.world.scenario import Shift
@@ -22,6 +24,7 @@ from alpamayo_ros.world.simulation import Simulation
 NAME = "expert"
 _CONSIDERED = 35  # steps: what limits the next 3.5 s is the decision
 _STANDING_MPS = 0.3
+_HARD_MPS2 = 5.0  # of braking: up to here it is what has to be learned
 _BY_LIMIT = {
     "light": "stop for static constraints",
     "pedestrian": "yielding",
@@ -39,6 +42,7 @@ class Label:
 
     plan: Plan
     confidence: float  # 0 … 1: low far from the way and where the brakes have to be hit
+    features: NDArray[np.float32]  # what it looked at: insight.NAMES
 
 
 class Expert:
@@ -69,7 +73,7 @@ class Expert:
             decisions=decisions,
             model=NAME,
         )
-        return Label(plan, confidence(rollout))
+        return Label(plan, confidence(rollout), insight(simulation, self._route, hazards))
 
     # ---- why ---------------------------------------------------------------------------------
 
@@ -156,7 +160,7 @@ def deciding_limit(rollout: Rollout) -> str:
 def confidence(rollout: Rollout) -> float:
     """1 on the way at ease; falls with the distance from the way and with hard braking."""
     beside = math.exp(-((rollout.way_error_m / 1.5) ** 2))
-    braking = 1.0 / (1.0 + max(rollout.hardest_mps2 - 3.0, 0.0))
+    braking = 1.0 / (1.0 + max(rollout.hardest_mps2 - _HARD_MPS2, 0.0))
     return beside * braking
 
 

@@ -15,12 +15,19 @@ from numpy.typing import NDArray
 
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.world.drive import CONTROL_STEP_NS, START_M, Drive, simulate, start_world
+from alpamayo_ros.world.drive import (
+    CONTROL_STEP_NS,
+    START_M,
+    Drive,
+    simulate,
+    start_world,
+)
 from alpamayo_ros.world.driver import LaneDriver
 from alpamayo_ros.world.generate import generate_scene
 from alpamayo_ros.world.messages import DriveMessages
 from alpamayo_ros.world.render import Renderer
 from alpamayo_ros.world.rig import Rig, default_rig
+from alpamayo_ros.world.scenarios import CRUISE_MPS
 from alpamayo_ros.world.scene import Scene
 
 EPOCH_NS = 1_700_000_000 * 1_000_000_000  # every recording starts here
@@ -45,7 +52,7 @@ class RecordOptions:
     camera_rate_hz: int = 10
     width_px: int = 576
     height_px: int = 320
-    cruise_mps: float = 12.0
+    cruise_mps: float = CRUISE_MPS
 
     def __post_init__(self) -> None:
         size = f"{self.width_px}x{self.height_px}"

@@ -16,11 +16,13 @@ from student import small
 
 from alpamayo_ros.action_space import integrate
 from alpamayo_ros.cli import main
-from alpamayo_ros.distill.beside import moved_aside
+from alpamayo_ros.distill.beside import Motion, moved_aside, seen_beside
 from alpamayo_ros.distill.explain import explain, stamp_ns
 from alpamayo_ros.distill.shard import MISSING, LabelError, ShardWriter, read_shard
 from alpamayo_ros.distill.store import LabelStore, Origin, open_labels
+from alpamayo_ros.geometry import yaw_of
 from alpamayo_ros.student.inputs import reduced
+from alpamayo_ros.types import CAMERA_NAMES
 from alpamayo_ros.world.closed_loop import ClosedLoop
 from alpamayo_ros.world.scenarios import make_scenario
 from alpamayo_ros.world.vehicle import Command
@@ -148,6 +150,24 @@ def test_beside_the_way_one_frame_is_labelled(tmp_path: Path) -> None:
     assert np.ptp(ends) > 1.0
     # The motion so far tells nothing of it: that was driven straight.
     assert np.abs(shard.arrays["history"][:, :, 1]).max() < 0.05
+
+
+def test_the_motion_that_led_beside_the_way_is_an_arc(tmp_path: Path) -> None:
+    """Braked from 8 to 5 m/s on a bend of 50 m radius; and an ego that has just begun to move."""
+    images = {name: np.zeros((320, 576, 3), np.uint8) for name in CAMERA_NAMES}
+    seen = seen_beside(small.sample(), images, Motion(5.0, -2.0, 0.02))
+    way = np.linalg.norm(np.diff(seen.history_xyz_in_rig_t0, axis=0), axis=1)
+    # Chords of 0.8 m on a radius of 50 m are 0.01 mm shorter than their arcs.
+    speeds = 5.0 + 0.2 * (np.arange(14, -1, -1) + 0.5)
+    np.testing.assert_allclose(way, 0.1 * speeds, atol=1e-4)
+    centre = np.array((0.0, 50.0, 0.0))
+    radius = np.linalg.norm(seen.history_xyz_in_rig_t0 - centre, axis=1)
+    np.testing.assert_allclose(radius, 50.0, atol=1e-9)
+    yaw = yaw_of(seen.history_rot_in_rig_t0)
+    assert seen.yaw_rate_rps == pytest.approx(0.1)
+    assert yaw[0] == pytest.approx(-0.02 * way.sum(), rel=1e-3)
+    begun = seen_beside(small.sample(), images, Motion(0.5, 1.0, 0.0)).history_xyz_in_rig_t0
+    np.testing.assert_allclose(begun[:11, 0], -0.125)  # stood until 0.5 s ago
 
 
 def test_beside_does_not_disturb_the_drive(tmp_path: Path) -> None:
