@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from alpamayo_ros.evaluation.shards import Job
 
 
+_SHOWN_BAGS = 10  # on the terminal; report.html has all
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to score, on what, where the results go."""
     parser.add_argument(
@@ -126,10 +129,10 @@ def _labels(paths: list[Path]) -> dict[str, Path]:
 
 def _print(content: dict[str, Any], out: Path) -> None:
     """ADE of everyone, and where the rest is."""
-    from alpamayo_ros.evaluation.html import took
+    from alpamayo_ros.evaluation.html import not_scored, took
 
     if not content["instants"]:
-        print("no instant at which every planner has a plan and 6.4 s of odometry follow:")
+        print("no instant at which every planner has a plan and 6.4 s of odometry follow")
     else:
         print(f"ADE in m over {content['instants']} instants of {len(content['bags'])} bags")
         width = max(len(name) for name in content["planners"]) + 2
@@ -144,6 +147,8 @@ def _print(content: dict[str, Any], out: Path) -> None:
             print(f"  {name:{width}}{cells}{final['value']:12.3f}{interval:>18}")
     for name, missing in content["without_plan"].items():
         print(f"  {name} has no plan at " + ", ".join(f"{n} ({why})" for why, n in missing.items()))
+    for line in not_scored(content)[:_SHOWN_BAGS]:
+        print(f"  {line}")
     for note in content["notes"]:
         print(f"note: {note}")
     print(took(content["duration"]))

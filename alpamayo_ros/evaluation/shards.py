@@ -17,6 +17,7 @@ from alpamayo_ros.bags.inputs import check_inputs
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import Ticks
 from alpamayo_ros.buffers import FrameSlot, LazyImage
+from alpamayo_ros.errors import BagError, UserError
 from alpamayo_ros.evaluation.figures import (
     COLUMNS,
     ScoredPath,
@@ -125,8 +126,11 @@ class Evaluator:
         discarded = False
         with BagReader(job.bag) as bag:
             check_inputs(bag, settings)
-            context = read_context(bag, settings)
-            ticks = Ticks(bag, settings, context, backend.resize if backend else None)
+            try:
+                context = read_context(bag, settings)
+                ticks = Ticks(bag, settings, context, backend.resize if backend else None)
+            except UserError as error:  # frames that nothing relates: the next bag may be better
+                raise BagError(f"{job.bag}: {error}") from error
             for tick in ticks.all():
                 if isinstance(tick, Rejection):
                     seen.rejected[tick.reason.value] += 1
