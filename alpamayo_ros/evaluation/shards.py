@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,11 +128,12 @@ class Evaluator:
         settings = job.entrant.settings
         seen = Pass(job.bag)
         discarded = False
-        with BagReader(job.bag) as bag:
+        with BagReader(job.bag) as bag, _decoding(looks) as decode_soon:
             check_inputs(bag, settings)
             try:
                 context = read_context(bag, settings)
-                ticks = Ticks(bag, settings, context, backend.resize if backend else None)
+                resize = backend.resize if backend else None
+                ticks = Ticks(bag, settings, context, resize, decode_soon)
             except UserError as error:  # frames that nothing relates: the next bag may be better
                 raise BagError(f"{job.bag}: {error}") from error
             for tick in ticks.all():
@@ -166,6 +171,16 @@ class Evaluator:
         backend = self._loaded[1]
         backend.warm_up([camera.name for camera in settings.cameras])
         return backend
+
+
+@contextmanager
+def _decoding(looks: bool) -> Iterator[Callable[[LazyImage], object]]:
+    """Decodes images beside the reading of others; never beside the model, whose time counts."""
+    if not looks or len(os.sched_getaffinity(0)) == 1:
+        yield lambda image: None
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda image: pool.submit(image.get)
 
 
 def _truth(scorer: Scorer, selection: Selection) -> Truth | None:
