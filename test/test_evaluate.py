@@ -22,6 +22,7 @@ from alpamayo_ros.evaluation.figures import (
     baseline_paths,
     figures,
 )
+from alpamayo_ros.evaluation.html import took
 from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS, min_ade, min_fde
 from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.parameters import settings_from
@@ -236,6 +237,14 @@ def test_a_bag_whose_odometry_nothing_relates_to_the_rig(
     told = capsys.readouterr()
     assert "odd left out" in told.err and "odometry_child_from_rig" in told.err
     assert "good, instants not scored: 15 warming_up" in told.out
+
+
+def test_how_long_it_took_is_set_beside_the_models() -> None:
+    """Where they took long enough to be compared with; a resumed run says so."""
+    duration = {"run_s": 12.0, "models_s": 8.0, "shards_s": 11.0, "kept_shards": 0}
+    assert took(duration) == "took 12.0 s, 1.50 times the 8.0 s of the models' own plans"
+    assert took({**duration, "models_s": 0.01, "kept_shards": 2}).endswith("kept: 2")
+    assert "times" not in took({**duration, "models_s": 0.0})
 
 
 def test_options_of_models() -> None:

@@ -139,12 +139,12 @@ def _print(content: dict[str, Any], out: Path) -> None:
         first = next(iter(content["summary"].values()))
         horizons = list(first["ade_m"])
         print(f"  {'':{width}}" + "".join(f"{horizon + ' s':>9}" for horizon in horizons)
-              + f"{'FDE 6.4 s':>12}{'95 %':>18}")  # fmt: skip
+              + f"{'FDE 6.4 s':>12}{'95 %':>22}")  # fmt: skip
         for name, metrics in content["summary"].items():
             cells = "".join(f"{metrics['ade_m'][horizon]['value']:9.3f}" for horizon in horizons)
             final = metrics["fde_m"]["6.4"]
             interval = f"{final['low']:.3f} to {final['high']:.3f}"
-            print(f"  {name:{width}}{cells}{final['value']:12.3f}{interval:>18}")
+            print(f"  {name:{width}}{cells}{final['value']:12.3f}{interval:>22}")
     for name, missing in content["without_plan"].items():
         print(f"  {name} has no plan at " + ", ".join(f"{n} ({why})" for why, n in missing.items()))
     for line in not_scored(content)[:_SHOWN_BAGS]:
