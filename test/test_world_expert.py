@@ -14,10 +14,13 @@ from alpamayo_ros.world.bicycle import VehicleState
 from alpamayo_ros.world.closed_loop import ClosedLoop
 from alpamayo_ros.world.expert import Expert
 from alpamayo_ros.world.insight import NAMES
+from alpamayo_ros.world.rig import default_rig
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M
 from alpamayo_ros.world.rollout import MAX_CURVATURE_1PM
+from alpamayo_ros.world.route import Route
 from alpamayo_ros.world.scenario import KINDS
 from alpamayo_ros.world.scenarios import START_M, make_scenario
+from alpamayo_ros.world.sight import CLASSES, sight
 from alpamayo_ros.world.simulation import Simulation
 from alpamayo_ros.world.vehicle import Command
 
@@ -174,6 +177,32 @@ def test_features_are_what_it_looks_at() -> None:
     place(simulation, rear - front - 15.0, 0.0)
     seen = dict(zip(NAMES, Expert(simulation).label(0).features))
     assert seen["lead"] == pytest.approx(0.75, abs=1e-3) and seen["lead_brakes"] == 0.0
+
+
+def test_sight_is_where_things_are_in_the_pictures() -> None:
+    """A lead 20 m ahead, dead ahead; moved 2 m aside it is seen on the other side; none behind."""
+    simulation = Simulation(make_scenario("lead", 1))
+    assert simulation.lead is not None
+    route, rig = Route(simulation.scenario), default_rig(288, 160)
+    cameras, crop = ("cross_left", "front_wide", "front_tele"), (96, 288)
+    rear = simulation.lead.s_m - 0.5 * simulation.lead.size_m[0]
+    columns = {}
+    for aside in (0.0, 2.0):
+        place(simulation, rear - 20.0, aside)
+        maps = sight(simulation, route, rig, cameras, crop, (4, 12))
+        assert maps.shape == (3, len(CLASSES), 4, 12)
+        car = maps[:, CLASSES.index("car")]
+        # The left camera looks from 3 degrees right of ahead to far left: at the most its edge.
+        assert not car[0, :, :11].any() and car[1].any() and car[2].any()
+        columns[aside] = [np.flatnonzero(seen.any(axis=0)).mean() for seen in car[1:]]
+        assert maps[1:, CLASSES.index("way")].any(axis=(1, 2)).all()
+    assert columns[0.0] == [5.5, 5.5]  # of 0 … 11: the middle
+    assert min(columns[2.0]) > 5.5  # 2 m to the left of it, it is to the right
+    # 6 degrees are two of the tele's cells and half of one of the other's.
+    assert columns[2.0][1] - 5.5 > columns[2.0][0] - 5.5
+    place(simulation, rear + 8.0, 0.0)
+    maps = sight(simulation, route, rig, cameras, crop, (4, 12))
+    assert not maps[:, CLASSES.index("car")].any()
 
 
 def place(simulation: Simulation, s_m: float, aside_m: float) -> None:

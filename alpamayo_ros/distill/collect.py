@@ -17,7 +17,7 @@ import numpy as np
 
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.distill.beside import NEWEST, bounded, moved, moved_aside, seen_beside
-from alpamayo_ros.distill.shard import ImageForm, ShardWriter
+from alpamayo_ros.distill.shard import MAP_CELL, ImageForm, ShardWriter
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import CameraRequirement, Manifest
 from alpamayo_ros.types import CAMERA_NAMES, IMAGE_WIDTH, N_FRAMES, Plan, PlannerSample
@@ -25,8 +25,10 @@ from alpamayo_ros.world.closed_loop import WARM_UP_NS, ClosedLoop
 from alpamayo_ros.world.expert import NAME, Expert, Label
 from alpamayo_ros.world.planners import load_model
 from alpamayo_ros.world.rig import default_rig
+from alpamayo_ros.world.route import Route
 from alpamayo_ros.world.scenarios import make_scenario
 from alpamayo_ros.world.sensors import EPOCH_NS, FRAME_PERIOD_NS, Images, black_images
+from alpamayo_ros.world.sight import sight
 from alpamayo_ros.world.simulation import Simulation
 from alpamayo_ros.world.vehicle import Command
 from alpamayo_ros.world.views import WorldCameras
@@ -72,7 +74,7 @@ class Teacher(PlannerBackend):
         self.shard = ShardWriter(collection.form)
         self._collection, self._driver, self._rng = collection, driver, rng
         self._expert: Expert | None = None
-        self._world: tuple[Simulation, WorldCameras] | None = None
+        self._world: tuple[Simulation, WorldCameras, Route] | None = None
         self._expert_until_ns, self._expert_drives = 0, True
 
     def load(self) -> None:
@@ -80,7 +82,8 @@ class Teacher(PlannerBackend):
 
     def begin(self, simulation: Simulation, cameras: WorldCameras) -> None:
         """The drive that is taught."""
-        self._expert, self._world = Expert(simulation), (simulation, cameras)
+        self._expert = Expert(simulation)
+        self._world = simulation, cameras, Route(simulation.scenario)
 
     def plan(self, sample: PlannerSample) -> Plan:
         """Whoever drives now; the label goes to the shard where it is to be kept."""
@@ -104,12 +107,20 @@ class Teacher(PlannerBackend):
         if label.confidence > _LEAST_CONFIDENCE:
             # The expert knows the world: what it would do is the truth that a student is told.
             action = label.plan.action
-            extras = {"features": label.features}
+            extras = {"features": label.features, "maps": self._maps()}
             self.shard.add(sample, label.plan, label.confidence, action, extras, frames)
+
+    def _maps(self) -> np.ndarray:
+        """What stands where in the newest pictures."""
+        assert self._world is not None
+        simulation, cameras, route = self._world
+        form = self._collection.form
+        cells = form.input_size[0] // MAP_CELL, form.input_size[1] // MAP_CELL
+        return sight(simulation, route, cameras.rig, form.cameras, form.crop_rows, cells)
 
     def _keep_beside(self, sample: PlannerSample) -> None:
         assert self._expert is not None and self._world is not None
-        simulation, cameras = self._world
+        simulation, cameras, _ = self._world
         with moved_aside(simulation, self._rng, self._collection.beside) as motion:
             label = self._expert.label(sample.t0_ns)
             if _eventful(label) or self._rng.random() < _UNEVENTFUL_KEPT:

@@ -14,7 +14,7 @@ _SIZE = (360, 640)  # of one plot: rows, columns
 _MARGIN = 44
 _COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189))
 _PLOTS = (
-    ("loss", ("loss", "truth", "teacher", "features", "tokens")),
+    ("loss", ("loss", "truth", "teacher", "features", "tokens", "sight")),
     ("validation error, m", ("ade_2s_m", "prior_2s_m", "ade_6.4s_m", "prior_6.4s_m")),
 )
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros.backends.kinematic import carried_on
-from alpamayo_ros.distill.shard import MISSING, LabelError, Shard, read_shard
+from alpamayo_ros.distill.shard import MISSING, UNKNOWN, LabelError, Shard, read_shard
 from alpamayo_ros.distill.train_config import Augmentation
 from alpamayo_ros.student.config import StudentConfig
 
@@ -23,7 +23,7 @@ _MOVING_MPS = 1.0
 _LEAST_SPREAD = 0.05
 _NAMES = (
     "t0_ns", "history", "history_yaw", "speed", "acceleration", "yaw_rate", "action", "truth",
-    "confidence", "frame_index", "navigation", "logits", "features",
+    "confidence", "frame_index", "navigation", "logits", "features", "maps",
 )  # fmt: skip
 
 
@@ -46,6 +46,7 @@ class Batch:
     confidence: NDArray[np.float32]
     logits: NDArray[Any] | None
     features: NDArray[Any] | None
+    maps: NDArray[np.uint8] | None  # (B, C, K, rows, columns)
 
 
 class LabelSet:
@@ -55,7 +56,7 @@ class LabelSet:
         self._paths = tuple(paths)
         self.shards = [read_shard(path, _NAMES) for path in paths]
         self.clip_length = clip_length
-        named = {name: self.extra(name) for name in ("logits", "features")}
+        named = {name: self.extra(name) for name in ("logits", "features", "maps")}
         self._extras = {name: shape for name, shape in named.items() if shape}
         self._commands = [shard.commands() for shard in self.shards]
         self.clips = [
@@ -77,10 +78,10 @@ class LabelSet:
         return LabelSet, (self._paths, self.clip_length)
 
     def extra(self, name: str) -> tuple[int, ...]:
-        """Shape of an instant's `logits` or `features`; () where no shard has them.
+        """Shape of an instant's `logits`, `features` or `maps`; () where no shard has them.
 
-        Shards without are batched as NaN, which counts nothing. Raises LabelError where shards
-        have others.
+        Shards without are batched as NaN or UNKNOWN, which counts nothing. Raises LabelError where
+        shards have others.
         """
         shapes = {s.arrays[name].shape[1:] for s in self.shards if name in s.arrays}
         if len(shapes) > 1:
@@ -157,7 +158,8 @@ class LabelSet:
             joined["command"][:] = 0
         return Batch(
             np.concatenate(frames), np.array(of_clip), np.array(of_camera), where, mask,
-            logits=joined.pop("logits", None), features=joined.pop("features", None), **joined,
+            logits=joined.pop("logits", None), features=joined.pop("features", None),
+            maps=joined.pop("maps", None), **joined,
         )  # fmt: skip
 
     def _rows(
@@ -191,7 +193,7 @@ class LabelSet:
             yaw = yaw * told[:, None]
         prior = [carried_on(*motion) for motion in zip(speed, acceleration, yaw_rate)]
         extras = {
-            name: arrays[name][rows] if name in arrays else np.full((len(speed), *shape), np.nan)
+            name: arrays[name][rows] if name in arrays else _unknown(name, (len(speed), *shape))
             for name, shape in self._extras.items()
         }
         return {
@@ -230,6 +232,11 @@ class BatchMaker:
 
     def close(self, opened: LabelSet) -> None:
         """Nothing is held."""
+
+
+def _unknown(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """In the place of what a teacher does not tell."""
+    return np.full(shape, UNKNOWN, np.uint8) if name == "maps" else np.full(shape, np.nan)
 
 
 def _dropped(

@@ -1,4 +1,4 @@
-"""L = alpha Huber(truth) + beta MSE(teacher) + gamma features + delta T^2 KL(tokens).
+"""L = alpha Huber(truth) + beta MSE(teacher) + gamma features + delta T^2 KL(tokens) + sight.
 
 The first two look at normalised actions and, in a share of their own, at the positions that follow
 from them: a small error of the first curvatures is a large one of the last waypoints.
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from alpamayo_ros.distill.shard import UNKNOWN
 from alpamayo_ros.distill.train_config import LossWeights
 from alpamayo_ros.student.config import StudentConfig
 from alpamayo_ros.student.model import Context
 from alpamayo_ros.types import N_WAYPOINTS, WAYPOINT_STEP_S
+
+_THERE = 4.0  # times as much counts a cell that holds something
 
 
 def positions(action: Tensor, speed: Tensor, scale: Tensor) -> Tensor:
@@ -91,20 +94,25 @@ class DistillHeads(nn.Module):
     def __init__(
         self,
         config: StudentConfig,
-        features: int,
-        tokens: int,
-        vocabulary: int,
+        channels: int,
+        features: tuple[int, ...] = (),
+        logits: tuple[int, ...] = (),
+        maps: tuple[int, ...] = (),
     ) -> None:
+        """`channels` of the student's feature map, and the shapes of what the labels tell of an
+        instant: features (F,), logits (N, V), maps (C, K, rows, columns); () where they do not."""
         super().__init__()
         width, queries = config.width, N_WAYPOINTS // config.waypoints_a_query
         # The summary is the short way to the images: what it lacks attention will not find.
         seen = width + (queries * width if config.summary_channels else 0)
-        self.features = nn.Linear(seen, features) if features else None
+        self.features = nn.Linear(seen, features[0]) if features else None
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("spread", torch.ones(features))
-        self.tokens, self.vocabulary = tokens, vocabulary
-        self.a_query = -(-tokens // queries)
-        self.logits = nn.Linear(width, self.a_query * vocabulary) if tokens else None
+        # One linear map a cell: what it finds the neck finds too.
+        self.sight = nn.Conv2d(channels, maps[1], 1) if maps else None
+        self.tokens, self.vocabulary = logits or (0, 0)
+        self.a_query = -(-self.tokens // queries)
+        self.logits = nn.Linear(width, self.a_query * self.vocabulary) if logits else None
 
     def features_off(self, context: Context, features: Tensor) -> Tensor:
         """By how many of their standard deviations the teacher's features (B, F) are missed: rare
@@ -114,6 +122,17 @@ class DistillHeads(nn.Module):
         if context.start.dim() == 3 and self.features.in_features > seen.shape[-1]:
             seen = torch.cat((seen, context.start.flatten(1)), dim=1)
         return self.features(seen).float() - (features - self.mean) / self.spread
+
+    def sight_off(self, features: Tensor, maps: Tensor) -> Tensor:
+        """Cross entropy of feature maps (N, channels, rows, columns) by maps (N, K, …) of 0, 1 and
+        UNKNOWN, a cell and class. What is there weighs more, since most cells hold nothing."""
+        assert self.sight is not None
+        rows, columns = maps.shape[-2:]
+        logits = functional.adaptive_avg_pool2d(self.sight(features).float(), (rows, columns))
+        told, there = maps != UNKNOWN, (maps == 1).float()
+        losses = functional.binary_cross_entropy_with_logits(logits, there, reduction="none")
+        weight = told * (1.0 + (_THERE - 1.0) * there)
+        return (losses * weight).sum() / told.sum().clamp_min(1)
 
     def token_logits(self, queries: Tensor) -> Tensor:
         """Queries (B, Q, D) -> (B, N, V): every query speaks for its share of the tokens."""
@@ -152,6 +171,6 @@ def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     """The weighted sum of the terms that there are."""
     by_name = {
         "truth": weights.alpha, "teacher": weights.beta, "features": weights.gamma,
-        "tokens": weights.delta,
+        "tokens": weights.delta, "sight": weights.sight,
     }  # fmt: skip
     return torch.stack([by_name[name] * term for name, term in terms.items()]).sum()

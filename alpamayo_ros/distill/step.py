@@ -12,6 +12,7 @@ from alpamayo_ros.distill import losses
 from alpamayo_ros.distill.data import Batch
 from alpamayo_ros.distill.foreign import make_foreign
 from alpamayo_ros.distill.losses import DistillHeads
+from alpamayo_ros.distill.shard import UNKNOWN
 from alpamayo_ros.distill.train_config import Augmentation, LossWeights
 from alpamayo_ros.student.config import StudentConfig
 from alpamayo_ros.student.model import Student
@@ -38,6 +39,7 @@ class Tensors:
     scale: Tensor  # (2,)
     logits: Tensor | None
     features: Tensor | None
+    maps: Tensor | None  # (B, C, K, rows, columns) uint8
 
 
 def to_tensors(
@@ -85,10 +87,14 @@ def to_tensors(
         None if extra is None else tensor(np.where(_like(strange, extra), np.nan, extra)).float()
         for extra in (batch.logits, batch.features)
     )
+    maps = batch.maps
+    if maps is not None:
+        maps = np.where(_like(strange, maps), np.uint8(UNKNOWN), maps)
     return Tensors(
         images, tensor(batch.frame_index), tensor(batch.camera_mask), tensor(batch.history),
         tensor(batch.history_yaw), tensor(batch.speed), tensor(batch.prior) / scale,
         tensor(batch.command), truth, teacher, tensor(batch.confidence), scale, logits, features,
+        None if maps is None else tensor(maps),
     )  # fmt: skip
 
 
@@ -99,7 +105,11 @@ def _like(rows: np.ndarray, array: np.ndarray) -> np.ndarray:
 
 def gather_features(student: Student, tensors: Tensors) -> Tensor:
     """(B, C, 4, T, D): every frame encoded once; zeros where there is none."""
-    encoded = student.encoder(tensors.images)
+    return spread_out(student.encoder(tensors.images), tensors)
+
+
+def spread_out(encoded: Tensor, tensors: Tensors) -> Tensor:
+    """Tokens (N, T, D) of the frames to the instants that share them."""
     nothing = torch.zeros_like(encoded[:1])
     return torch.cat((encoded, nothing))[tensors.frame_index]
 
@@ -112,7 +122,8 @@ def loss_terms(
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """The unweighted terms of one batch."""
-    features = gather_features(student, tensors)
+    seen = student.encoder.feature_map(tensors.images)
+    features = spread_out(student.encoder.neck(seen), tensors)
     context = student.context(
         features, tensors.history, tensors.history_yaw, tensors.speed, tensors.command,
         tensors.camera_mask,
@@ -141,6 +152,10 @@ def loss_terms(
         wanted, told = losses.known(tensors.features)
         off = losses.square_rows(heads.features_off(context, wanted))
         terms["features"] = losses.weighted_mean(off, told * tensors.confidence)
+    if heads.sight is not None and tensors.maps is not None:
+        newest = tensors.frame_index[:, :, -1]
+        there = newest < len(seen)
+        terms["sight"] = heads.sight_off(seen[newest[there]], tensors.maps[there])
     if heads.logits is not None and tensors.logits is not None:
         wanted, told = losses.known(tensors.logits)
         kl = losses.softened_kl(heads.token_logits(queries), wanted, weights.temperature)

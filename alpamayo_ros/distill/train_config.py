@@ -27,12 +27,13 @@ class TrainConfigError(UserError):
 
 @dataclass(frozen=True)
 class LossWeights:
-    """L = alpha Huber(truth) + beta MSE(teacher) + gamma features + delta T^2 KL(tokens)."""
+    """Of the terms in losses.py."""
 
     alpha: float = 1.0
     beta: float = 0.5
     gamma: float = 0.1
     delta: float = 0.3
+    sight: float = 1.0  # of what stands where in a picture, where the labels tell it
     temperature: float = 4.0
     huber_delta: float = 1.0
     waypoints: float = 0.5  # share of the first two that is of positions, not of actions

@@ -54,9 +54,9 @@ class Trainer:
         torch.manual_seed(stage.seed)
         config = stage.student
         self.student = Student(config)
-        features, logits = training.extra("features"), training.extra("logits")
-        self.heads = DistillHeads(config, features[0] if features else 0, *(logits or (0, 0)))
-        if features:
+        told = {name: training.extra(name) for name in ("features", "logits", "maps")}
+        self.heads = DistillHeads(config, self.student.encoder.channels, **told)
+        if told["features"]:
             mean, spread = training.moments("features")
             self.heads.mean.copy_(torch.from_numpy(mean))
             self.heads.spread.copy_(torch.from_numpy(spread))

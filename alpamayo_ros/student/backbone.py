@@ -32,6 +32,7 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.backbone, channels = _feature_map(config)
+        self.channels = channels
         rows, columns = config.map_size
         self.neck: nn.Module
         if config.neck == "flatten":
@@ -39,8 +40,13 @@ class ImageEncoder(nn.Module):
         else:
             self.neck = GridNeck(channels, rows * columns, config)
 
+    def feature_map(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, channels, rows, columns)."""
+        features: Tensor = self.backbone(images)[0]
+        return features
+
     def forward(self, images: Tensor) -> Tensor:
-        return self.neck(self.backbone(images)[0])
+        return self.neck(self.feature_map(images))
 
 
 class FlattenNeck(nn.Module):

@@ -94,6 +94,7 @@ def write_labels(
             more = {
                 "logits": rng.normal(size=(5, 7)).astype(np.float16),
                 "features": rng.normal(size=11).astype(np.float16),
+                "maps": rng.integers(0, 2, (4, 3, 2, 4)).astype(np.uint8),
             }
             index = 10 * number + instant
             answer = plan(index)

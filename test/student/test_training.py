@@ -23,7 +23,7 @@ from alpamayo_ros.distill.chain import licence_of, run_chain  # noqa: E402
 from alpamayo_ros.distill.checkpoint import load_student, read_tensors  # noqa: E402
 from alpamayo_ros.distill.data import Batch, BatchMaker, LabelSet  # noqa: E402
 from alpamayo_ros.distill.foreign import make_foreign  # noqa: E402
-from alpamayo_ros.distill.shard import LabelError  # noqa: E402
+from alpamayo_ros.distill.shard import UNKNOWN, LabelError  # noqa: E402
 from alpamayo_ros.distill.step import loss_terms, to_tensors  # noqa: E402
 from alpamayo_ros.distill.store import open_labels  # noqa: E402
 from alpamayo_ros.distill.train_config import (  # noqa: E402
@@ -144,6 +144,8 @@ def test_pictures_of_no_known_camera_are_answered_by_the_prior(labels: Path) -> 
         assert torch.equal(other[~rows], one[~rows])
     assert foreign.features is not None
     assert torch.isnan(foreign.features).all(dim=1).tolist() == rows.tolist()
+    assert foreign.maps is not None
+    assert (foreign.maps == UNKNOWN).flatten(1).all(dim=1).tolist() == rows.tolist()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -163,14 +165,16 @@ def test_labels_without_a_teachers_features_count_nothing_there(
     paths = [open_labels(folder).shards[0] for folder in (labels, tmp_path / "plain")]
     data = LabelSet(paths, 3)
     batch = data.batch([(0, 0), (1, 0)], small.CONFIG)
-    assert batch.features is not None and batch.logits is not None
+    assert batch.features is not None and batch.logits is not None and batch.maps is not None
+    assert (batch.maps[:3] != UNKNOWN).all() and (batch.maps[3:] == UNKNOWN).all()
     for extra in (batch.features, batch.logits):
         assert np.isfinite(extra[:3]).all() and np.isnan(extra[3:]).all()
     wanted, told = losses.known(torch.from_numpy(batch.features))
     assert told.tolist() == [True] * 3 + [False] * 3 and torch.isfinite(wanted).all()
     torch.manual_seed(1)
     student = Student(small.CONFIG)
-    heads = losses.DistillHeads(small.CONFIG, *data.extra("features"), *data.extra("logits"))
+    told = {name: data.extra(name) for name in ("features", "logits", "maps")}
+    heads = losses.DistillHeads(small.CONFIG, student.encoder.channels, **told)
     both, one = (
         loss_terms(
             student, heads, to_tensors(data.batch(clips, small.CONFIG), small.CONFIG, CPU),
@@ -178,8 +182,24 @@ def test_labels_without_a_teachers_features_count_nothing_there(
         )
         for clips in ([(0, 0), (1, 0)], [(0, 0)])
     )  # fmt: skip
-    for name in ("features", "tokens"):
+    for name in ("features", "tokens", "sight"):
         assert both[name].item() == pytest.approx(one[name].item(), rel=1e-4)  # float32 sums
+
+
+def test_what_stands_where_is_learned_cell_by_cell() -> None:
+    """Twice the cells of the labels, pooled; UNKNOWN counts nothing; a hit is worth more."""
+    heads = losses.DistillHeads(small.CONFIG, 3, maps=(1, 2, 2, 4))
+    assert heads.sight is not None
+    with torch.no_grad():
+        heads.sight.weight.zero_()
+        heads.sight.bias.copy_(torch.tensor([1.0, -1.0]))
+    features, maps = torch.randn(1, 3, 4, 8), torch.zeros((1, 2, 2, 4), dtype=torch.uint8)
+    maps[0, 0], maps[0, 1, 0] = 1, UNKNOWN
+    sure = math.log1p(math.exp(-1.0))  # of a logit 1 that is right
+    assert heads.sight_off(features, maps).item() == pytest.approx(
+        (8 * 4.0 * sure + 4 * sure) / 12, rel=1e-5
+    )
+    assert heads.sight_off(features, torch.full_like(maps, UNKNOWN)).item() == 0.0
 
 
 def test_features_count_by_their_spread(labels: Path) -> None:
@@ -193,7 +213,7 @@ def test_features_count_by_their_spread(labels: Path) -> None:
     assert data.moments("features")[1][1] == pytest.approx(0.05 * spread.max(), rel=0.2)
     for summary in (0, 4):
         config = dataclasses.replace(small.CONFIG, summary_channels=summary)
-        student, heads = Student(config), losses.DistillHeads(config, len(mean), 0, 0)
+        student, heads = Student(config), losses.DistillHeads(config, 0, mean.shape)
         heads.mean.copy_(torch.from_numpy(mean))
         heads.spread.copy_(torch.from_numpy(2.0 * spread))
         with torch.no_grad():
