@@ -69,7 +69,7 @@ class Feed:
         sources: Mapping[str, Source],
         rig_offset: RigOffset,
         resize_policy: str,
-        decode_soon: Callable[[LazyImage], None],
+        decode_soon: Callable[[LazyImage], object],
         resize: Resize | None = None,
         adapter: RigAdapter | None = None,
     ) -> None:

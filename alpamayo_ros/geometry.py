@@ -6,6 +6,9 @@ to coordinates in a. Vectorised over leading axes: a plan converts its 64 poses 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,12 +19,12 @@ Array = NDArray[np.float64]
 # Odometry of real vehicles arrives with quaternions rounded to float32 and renormalised by
 # filters; 1 % covers that and still refuses the all-zero quaternion of an unset message.
 UNIT_QUATERNION_TOLERANCE = 0.01
+_IDENTITY = Pose3(np.zeros(3), np.eye(3))
 
 
-def is_unit_quaternion(quaternion_xyzw: ArrayLike) -> bool:
+def is_unit_quaternion(quaternion_xyzw: Iterable[float]) -> bool:
     """True where it is finite and its length is 1 within UNIT_QUATERNION_TOLERANCE."""
-    norm = float(np.linalg.norm(np.asarray(quaternion_xyzw, dtype=np.float64)))
-    return bool(np.isfinite(norm)) and abs(norm - 1.0) <= UNIT_QUATERNION_TOLERANCE
+    return abs(math.hypot(*quaternion_xyzw) - 1.0) <= UNIT_QUATERNION_TOLERANCE  # NaN: False
 
 
 def quaternion_to_rotation(quaternion_xyzw: ArrayLike) -> Array:
@@ -102,7 +105,13 @@ def yaw_of(rotation: ArrayLike) -> Array:
 
 def identity_pose() -> Pose3:
     """The transform that changes nothing."""
-    return Pose3(np.zeros(3), np.eye(3))
+    return _IDENTITY
+
+
+def is_identity(a_from_b: Pose3) -> bool:
+    """Whether it changes nothing, exactly."""
+    turns = a_from_b.rotation != _IDENTITY.rotation
+    return not (a_from_b.translation_m.any() or turns.any())
 
 
 def pose_from_quaternion(translation_m: ArrayLike, quaternion_xyzw: ArrayLike) -> Pose3:

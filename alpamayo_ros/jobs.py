@@ -93,7 +93,10 @@ def _pool(task: Task[Any, Any], items: int | None, machines: Machines) -> Iterat
     elif workers > 1:
         # Spawned: a model's threads and a renderer do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, context, _open, (task,)) as executor:
+        with (
+            _threads_for(workers),
+            concurrent.futures.ProcessPoolExecutor(workers, context, _open, (task,)) as executor,
+        ):
             try:
                 yield _Processes(executor, workers)
             except BaseException:
@@ -105,6 +108,23 @@ def _pool(task: Task[Any, Any], items: int | None, machines: Machines) -> Iterat
             yield _Here(task, opened)
         finally:
             task.close(opened)
+
+
+@contextmanager
+def _threads_for(workers: int) -> Iterator[None]:
+    """Processes that are started meanwhile share the cores, unless the user has said otherwise.
+
+    Each would start a thread a core, and theirs wait for each other in busy loops.
+    """
+    name = "OMP_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 class _Here:

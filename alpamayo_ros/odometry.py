@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,23 +31,25 @@ def ego_pose(message: Any, child_from_rig: Pose3) -> EgoPose | Rejection:
     The twist is in the child frame, as nav_msgs/Odometry defines it; at the rig's origin the
     turning adds omega x lever.
     """
+    # Checked as plain floats: odometry comes at hundreds of hertz, and arrays of three numbers cost
+    # more than all else that is done with it.
     position, orientation = message.pose.pose.position, message.pose.pose.orientation
     linear, angular = message.twist.twist.linear, message.twist.twist.angular
-    translation = np.array([position.x, position.y, position.z])
-    quaternion = np.array([orientation.x, orientation.y, orientation.z, orientation.w])
-    velocity = np.array([linear.x, linear.y, linear.z])
-    omega = np.array([angular.x, angular.y, angular.z])
+    translation = (position.x, position.y, position.z)
+    quaternion = (orientation.x, orientation.y, orientation.z, orientation.w)
+    velocity = (linear.x, linear.y, linear.z)
+    omega = (angular.x, angular.y, angular.z)
     for name, values, limit, unit in (
         ("position", translation, MAX_POSITION_M, "m"),
-        ("orientation", quaternion, np.inf, ""),
+        ("orientation", quaternion, math.inf, ""),
         ("linear velocity", velocity, MAX_SPEED_MPS, "m/s"),
         ("angular velocity", omega, MAX_TURN_RPS, "rad/s"),
     ):
-        if not np.isfinite(values).all():
+        if not all(map(math.isfinite, values)):
             return Rejection(
                 RejectionReason.ODOMETRY_INVALID, "odometry", detail=f"{name} is not finite"
             )
-        largest = float(np.abs(values).max())
+        largest = float(max(map(abs, values)))
         if largest > limit:
             return Rejection(
                 RejectionReason.ODOMETRY_INVALID, "odometry", largest, limit, unit, detail=name
@@ -55,9 +58,19 @@ def ego_pose(message: Any, child_from_rig: Pose3) -> EgoPose | Rejection:
         return Rejection(
             RejectionReason.ODOMETRY_INVALID,
             "odometry",
-            float(np.linalg.norm(quaternion)),
+            math.hypot(*quaternion),
             1.0,
             detail="length of the orientation's quaternion",
+        )
+    if geometry.is_identity(child_from_rig):
+        length = math.hypot(*quaternion)
+        return EgoPose(
+            stamp_ns=stamp_ns(message.header.stamp),
+            position_m=np.array(translation),
+            quaternion_xyzw=np.array(quaternion) / (-length if quaternion[3] < 0 else length),
+            speed_mps=float(velocity[0]),
+            yaw_rate_rps=float(omega[2]),
+            frame_id=message.header.frame_id,
         )
     odometry_from_child = geometry.pose_from_quaternion(translation, quaternion)
     rig = geometry.compose(odometry_from_child, child_from_rig)

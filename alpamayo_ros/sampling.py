@@ -209,7 +209,7 @@ def materialise(selection: Selection) -> PlannerSample:
     offsets = history.positions_m - odometry_from_rig.translation_m
     return PlannerSample(
         t0_ns=selection.t0_ns,
-        images=np.array(images),
+        images=_stacked(images),
         image_stamps_ns=np.array([[slot.stamp_ns for slot in row] for row in selection.slots]),
         camera_indices=np.array(selection.camera_indices),
         history_xyz_in_rig_t0=offsets @ odometry_from_rig.rotation,
@@ -222,6 +222,14 @@ def materialise(selection: Selection) -> PlannerSample:
         navigation=selection.navigation,
         extrapolated_ms=history.extrapolated_ns / NS_PER_MS,
     )
+
+
+def _stacked(images: list[list[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """(C, 4, H, W, 3); a view where all are one and the same picture, as with blacked-out ones."""
+    first = images[0][0]
+    if all(image is first for row in images for image in row):
+        return np.broadcast_to(first, (len(images), len(images[0]), *first.shape))
+    return np.array(images)
 
 
 class UnreadableFrame(Exception):

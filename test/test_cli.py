@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -42,6 +44,18 @@ def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> No
     assert cli.main([]) == 2
     said = capsys.readouterr().err
     assert all(name in said for name in cli.COMMANDS)
+
+
+def test_pip_knows_the_extras_that_messages_name() -> None:
+    """Of the package as it is installed, by CMake or by pip: else "pip install
+    'alpamayo_ros[evaluate]'" would do nothing and say that all is well."""
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).resolve().parents[1] / "setup.cfg")
+    installed = importlib.metadata.distribution("alpamayo_ros")
+    listed = installed.read_text("requires.txt") or ""  # an egg's; a wheel has them in METADATA
+    known = {line[1:-1] for line in listed.splitlines() if line.startswith("[")}
+    known |= set(installed.metadata.get_all("Provides-Extra") or ())
+    assert known >= set(setup["options.extras_require"])
 
 
 def test_parameters_as_json(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from alpamayo_ros import cli
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.evaluation import agreement, campaign, summary, tables
+from alpamayo_ros.evaluation import agreement, shards, summary, tables
+from alpamayo_ros.evaluation.campaign import Evaluation, entrants
 from alpamayo_ros.evaluation.figures import (
     BASELINES,
     ScoredPath,
@@ -21,8 +22,10 @@ from alpamayo_ros.evaluation.figures import (
     baseline_paths,
     figures,
 )
+from alpamayo_ros.evaluation.html import took
 from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS, min_ade, min_fde
 from alpamayo_ros.jobs import Machines, run_all
+from alpamayo_ros.parameters import settings_from
 from alpamayo_ros.types import Decisions
 
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: make test installs it")
@@ -42,15 +45,23 @@ def evaluated(out: Path, *options: str, code: int = 0) -> dict[str, Any]:
     return json.loads((out / "summary.json").read_text())
 
 
-def shorter(source: Path, target: Path, seconds: float) -> Path:
-    """The first seconds of a bag's images, with all of its odometry."""
+def shorter(source: Path, target: Path, seconds: float, damage_s: float | None = None) -> Path:
+    """The first seconds of a bag's images, with all of its odometry.
+
+    `damage_s`: from then on for 120 ms, images that look whole and cannot be decoded.
+    """
     with BagReader(source) as bag, BagWriter(target) as writer:
         for topic, info in bag.topics.items():
             writer.add_topic(topic, info.type, latched=info.latched)
         stop_ns = bag.start_ns + round(seconds * 1e9)
         for topic, _, log_ns, data in bag.raw_messages():
-            if "camera" not in topic or log_ns < stop_ns:
-                writer.write_raw(topic, log_ns, data)
+            if "camera" in topic and log_ns >= stop_ns:
+                continue
+            since_s = (log_ns - bag.start_ns) / 1e9
+            if "camera" in topic and damage_s is not None and 0 <= since_s - damage_s < 0.12:
+                tables_at = data.index(b"\xff\xc4") + 4  # Huffman's, without which no pixel is read
+                data = data[:tables_at] + b"\xff" * 16 + data[tables_at + 16 :]
+            writer.write_raw(topic, log_ns, data)
     return target
 
 
@@ -153,23 +164,33 @@ def test_kitti06(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_same_rows_in_processes_and_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two bags: one process killed after its first result and resumed, against two processes."""
-    bags = [str(shorter(KITTI, tmp_path / name, 2.5)) for name in ("one", "two")]
-    whole = evaluated(tmp_path / "two_jobs", "--bags", *bags, "--jobs", "2")
-    evaluate, calls = campaign.shards.evaluate, []
+    """Two bags: one process killed after its first result and resumed, against two processes.
 
-    def killed(job: Any) -> tables.Shard:
+    With a model that looks, whose reading of a bag the others use, or not: where frames do not
+    decode it has other instants than they.
+    """
+    bags = [str(shorter(KITTI, tmp_path / "one", 2.5)),
+            str(shorter(KITTI, tmp_path / "two", 2.8, damage_s=2.2))]  # fmt: skip
+    asked = ["--bags", *bags, "--planners", "student_light"]
+    whole = evaluated(tmp_path / "two_jobs", *asked, "--jobs", "2")
+    report = json.loads((tmp_path / "two_jobs" / "report.json").read_text())
+    assert list(report["without_plan"]) == ["student_light"]
+    assert set(report["without_plan"]["student_light"]) == {"image_unreadable"}
+    evaluate, calls = shards.Evaluator.evaluate, []
+
+    def killed(evaluator: shards.Evaluator, job: shards.Job) -> tables.Shard:
         calls.append(job)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return evaluate(job)
+        return evaluate(evaluator, job)
 
-    monkeypatch.setattr(campaign.shards, "evaluate", killed)
+    monkeypatch.setattr(shards.Evaluator, "evaluate", killed)
     resumed = tmp_path / "resumed"
-    assert cli.main(["evaluate", "--bags", *bags, "--out", str(resumed), "--jobs", "1"]) == 130
+    assert cli.main(["evaluate", *asked, "--out", str(resumed), "--jobs", "1"]) == 130
     assert len(list((resumed / "shards").glob("*.parquet"))) == 1
-    assert evaluated(resumed, "--bags", *bags, "--jobs", "1") == whole
-    assert len(calls) == 2 + 3  # of four jobs one was kept
+    assert evaluated(resumed, *asked, "--jobs", "1") == whole
+    assert len(calls) == 2 + 5  # of six jobs one was kept
+    assert json.loads((resumed / "report.json").read_text())["duration"]["kept_shards"] == 1
     same = [(tmp_path / name / "rows.parquet").read_bytes() for name in ("two_jobs", "resumed")]
     assert same[0] == same[1]
 
@@ -199,6 +220,45 @@ def test_a_damaged_bag_is_left_out_and_named(
     assert cli.main(["evaluate", "--bags", bags[1], "--out", str(tmp_path / "none")]) == 2
 
 
+@needs_kitti
+def test_a_bag_whose_odometry_nothing_relates_to_the_rig(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fault of one bag, though a parameter would mend it: the others are evaluated."""
+    with BagReader(KITTI) as bag, BagWriter(tmp_path / "odd") as writer:
+        for topic, info in bag.topics.items():
+            writer.add_topic(topic, info.type, latched=info.latched)
+        for topic, log_ns, message in bag.messages():
+            if topic == "/odom":
+                message.child_frame_id = "imu"
+            writer.write(topic, log_ns, message)
+    bags = [str(tmp_path / "odd"), str(shorter(KITTI, tmp_path / "good", 2.5))]
+    evaluated(tmp_path / "out", "--bags", *bags, "--jobs", "1", code=1)
+    told = capsys.readouterr()
+    assert "odd left out" in told.err and "odometry_child_from_rig" in told.err
+    assert "good, instants not scored: 15 warming_up" in told.out
+
+
+def test_how_long_it_took_is_set_beside_the_models() -> None:
+    """Where they took long enough to be compared with; a resumed run says so."""
+    duration = {"run_s": 12.0, "models_s": 8.0, "shards_s": 11.0, "kept_shards": 0}
+    assert took(duration) == "took 12.0 s, 1.50 times the 8.0 s of the models' own plans"
+    assert took({**duration, "models_s": 0.01, "kept_shards": 2}).endswith("kept: 2")
+    assert "times" not in took({**duration, "models_s": 0.0})
+
+
+def test_options_of_models() -> None:
+    """Of one model, of all; of one that is not asked for."""
+    settings = settings_from({})
+    given = [("", "seed", 3), ("student_light", "threads", 1)]
+    student, black, baselines = entrants(["student_light"], settings, given)
+    assert student.settings.model_options == {"seed": 3, "threads": 1}
+    assert black.settings.model_options == student.settings.model_options
+    assert not baselines.settings.model_options
+    with pytest.raises(UserError, match="--option of alpamayo_r1: the planners are student_light"):
+        entrants(["student_light"], settings, [("alpamayo_r1", "samples", 6)])
+
+
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pyarrow or Ray: the extra that brings it."""
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
@@ -206,4 +266,4 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         tables.need_pyarrow()
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match=r"alpamayo_ros\[ray\]"):
-        list(run_all(campaign.Evaluation(), [None], Machines(ray="local")))  # type: ignore[list-item]
+        list(run_all(Evaluation(), [None], Machines(ray="local")))  # type: ignore[list-item]

@@ -30,13 +30,9 @@ def read_context(bag: BagReader, settings: PlannerSettings) -> DriveContext:
 
     Raises UserError where odometry's child frame cannot be related to the rig.
     """
-    context = DriveContext(transforms=RigOffset(settings.rig_frame))
-    offset = RigOffset(settings.rig_frame, settings.odometry_child_from_rig)
-    context.child_from_rig = offset
-    if "/tf_static" in bag.topics:
-        for _, _, message in bag.messages(["/tf_static"]):
-            context.transforms.add_static_transforms(message)
-            offset.add_static_transforms(message)
+    context = read_mountings(bag, settings)
+    offset = context.child_from_rig
+    assert offset is not None
     for _, _, message in bag.messages([settings.odometry_topic]):
         child_from_rig = offset.child_from_rig(message.child_frame_id)
         if child_from_rig is None:
@@ -45,6 +41,18 @@ def read_context(bag: BagReader, settings: PlannerSettings) -> DriveContext:
         if isinstance(pose, EgoPose):
             stamp = pose.stamp_ns + settings.odometry_stamp_offset_ns
             context.scorer.add_pose(replace(pose, stamp_ns=stamp))
+    return context
+
+
+def read_mountings(bag: BagReader, settings: PlannerSettings) -> DriveContext:
+    """The same without odometry: enough to draw on a camera's image."""
+    context = DriveContext(transforms=RigOffset(settings.rig_frame))
+    offset = RigOffset(settings.rig_frame, settings.odometry_child_from_rig)
+    context.child_from_rig = offset
+    if "/tf_static" in bag.topics:
+        for _, _, message in bag.messages(["/tf_static"]):
+            context.transforms.add_static_transforms(message)
+            offset.add_static_transforms(message)
     for name, topic in calibration_topics(bag, settings).items():
         for _, _, message in bag.messages([topic]):
             lens = _f_theta(bag, topic)

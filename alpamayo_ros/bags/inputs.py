@@ -24,14 +24,19 @@ READERS = {
 
 
 def check_inputs(bag: BagReader, settings: PlannerSettings) -> None:
-    """Raises BagError, listing what the bag has, where a topic is absent or of a wrong type."""
+    """Raises BagError where a topic is absent or of a wrong type: what the bag has, what to do."""
     wanted = {
         camera.topic: [IMAGE, COMPRESSED]
         if camera.transport == "auto"
         else [IMAGE if camera.transport == "raw" else COMPRESSED]
         for camera in settings.cameras
     }
-    bag.require({**wanted, settings.odometry_topic: [ODOMETRY]})
+    try:
+        bag.require({**wanted, settings.odometry_topic: [ODOMETRY]})
+    except BagError as error:
+        raise BagError(
+            f"{error}\nName what it has: --camera NAME=TOPIC for each camera, --odometry TOPIC"
+        ) from error
 
 
 def guess_inputs(bag: BagReader, settings: PlannerSettings) -> PlannerSettings:

@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -248,15 +249,7 @@ class BagReader:
             if connection.msgtype != msgtype or definition.format == MessageDefinitionFormat.NONE:
                 continue
             with _unless_damaged():  # a definition that rosbags cannot parse: as if absent
-                store = get_typestore(Stores.EMPTY)
-                if definition.format == MessageDefinitionFormat.MSG:
-                    store.register(get_types_from_msg(definition.data, msgtype))
-                else:
-                    for part in definition.data.split(_IDL_SEPARATOR):
-                        text = part.split("\n", 1)[1] if part.startswith("IDL: ") else part
-                        if text.strip():
-                            store.register(get_types_from_idl(text))
-                store.get_msgdef(msgtype)
+                store = _store_of(msgtype, definition.format, definition.data)
                 self._check_fields(store)
                 return store
         return None
@@ -288,6 +281,21 @@ class BagReader:
             raise BagError(
                 f"{self.path}: {topic} at {log_ns} ns is not a valid {msgtype}: {error}"
             ) from error
+
+
+@lru_cache(maxsize=64)  # the bags of one fleet define their types alike
+def _store_of(msgtype: str, form: MessageDefinitionFormat, definition: str) -> Typestore:
+    """A store of one type by its definition; raises whatever rosbags does where it is damaged."""
+    store = get_typestore(Stores.EMPTY)
+    if form == MessageDefinitionFormat.MSG:
+        store.register(get_types_from_msg(definition, msgtype))
+    else:
+        for part in definition.split(_IDL_SEPARATOR):
+            text = part.split("\n", 1)[1] if part.startswith("IDL: ") else part
+            if text.strip():
+                store.register(get_types_from_idl(text))
+    store.get_msgdef(msgtype)
+    return store
 
 
 def _stream(

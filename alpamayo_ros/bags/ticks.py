@@ -9,6 +9,7 @@ from typing import Any
 from alpamayo_ros.bags.context import DriveContext
 from alpamayo_ros.bags.inputs import READERS
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.buffers import LazyImage
 from alpamayo_ros.camera_policy import CameraPolicy
 from alpamayo_ros.cameras.adapt import RigAdapter
 from alpamayo_ros.cameras.views import load_views
@@ -28,6 +29,7 @@ def feed_for(
     context: DriveContext,
     resize: Resize | None = None,
     policy: CameraPolicy | None = None,
+    decode_soon: Callable[[LazyImage], object] = lambda image: None,
 ) -> Feed:
     """The node's pipeline and its inputs for one pass over a bag that `check_inputs` passed."""
     assert context.child_from_rig is not None
@@ -38,7 +40,7 @@ def feed_for(
         sources,
         context.child_from_rig,
         settings.resize_policy,
-        decode_soon=lambda image: None,
+        decode_soon=decode_soon,
         resize=resize,
         adapter=_adapter(bag, settings, context),
     )
@@ -98,9 +100,11 @@ class Ticks:
         settings: PlannerSettings,
         context: DriveContext,
         resize: Resize | None = None,
+        decode_soon: Callable[[LazyImage], object] = lambda image: None,
     ) -> None:
+        """`decode_soon` is told of images that are likely to be selected, as they are read."""
         self._bag, self._settings = bag, settings
-        self._feed = feed_for(bag, settings, context, resize)
+        self._feed = feed_for(bag, settings, context, resize, decode_soon=decode_soon)
         self.first_frame_ns: int | None = None  # stamp of the oldest camera frame read so far
 
     def discard(self, unreadable: UnreadableFrame) -> None:

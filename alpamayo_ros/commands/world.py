@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="frames a second of each camera, 1 to 60 (default 10)")  # fmt: skip
     record.add_argument("--size", default="576x320", metavar="WxH",
                         help="pixels of each image (default 576x320)")  # fmt: skip
-    record.add_argument("--speed", type=float, default=12.0, metavar="M/S",
-                        help="cruising speed, less in bends (default 12)")  # fmt: skip
+    record.add_argument("--speed", type=float, metavar="M/S",
+                        help="cruising speed, less in bends (default: 11, the limit)")  # fmt: skip
     record.add_argument("--overwrite", action="store_true", help="replace an existing bag")
     add_json_argument(record)
     record.set_defaults(run_action=_record)
@@ -70,9 +70,8 @@ def _record(args: argparse.Namespace) -> int:
     from alpamayo_ros.world.record import RecordOptions, record  # loads OpenCV and the bag library
 
     width_px, height_px = _size(args.size)
-    options = RecordOptions(
-        args.seconds, args.seed, args.camera_rate, width_px, height_px, args.speed
-    )
+    speed = {} if args.speed is None else {"cruise_mps": args.speed}
+    options = RecordOptions(args.seconds, args.seed, args.camera_rate, width_px, height_px, **speed)
     progress = Progress("rendering", options.seconds, "s")
     try:
         result = record(args.out, options, overwrite=args.overwrite, progress=progress.update)

@@ -7,6 +7,7 @@ they would leave to the CPU.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class OnnxRuntime:
 
     def describe(self) -> str:
         """Version, provider and threads."""
-        threads = self._options.threads or "all"
+        threads = self._options.threads or available_threads()
         return f"ONNX Runtime {self._ort.__version__}, {NAMES[self._options.provider]}" + (
             f", {threads} threads" if self._options.provider == "cpu" else ""
         )
@@ -102,7 +103,7 @@ class OnnxRuntime:
         options, ort = self._options, self._ort
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
-        settings.intra_op_num_threads = options.threads
+        settings.intra_op_num_threads = options.threads or available_threads()
         if profile is not None:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(profile)
@@ -148,6 +149,16 @@ class OnnxRuntime:
                 f"the {graph} takes {found} and gives {outputs}, its metadata says "
                 f"{spec.inputs(graph)} and {spec.output(graph)}: export it again with {EXPORT}"
             )
+
+
+def available_threads() -> int:
+    """OMP_NUM_THREADS where it is set, as for PyTorch, else the cores that this process may use.
+
+    ONNX Runtime's own default is every core of the machine: more threads than cores wait for each
+    other in busy loops, at three times the computing time where a process has one core of two.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return max(int(wanted), 1) if wanted.isdecimal() else len(os.sched_getaffinity(0))
 
 
 def _library(provider: str) -> Any:

@@ -5,33 +5,48 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from alpamayo_ros.errors import BagError, UserError
-from alpamayo_ros.evaluation import shards, tables
-from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Entrant, Job
+from alpamayo_ros.evaluation import tables
+from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Entrant, Evaluator, Job
 from alpamayo_ros.evaluation.tables import Shard
 from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.parameters import PlannerSettings
 
-FORMAT = 1  # of shards: raised with every change of what they hold
+FORMAT = 2  # of shards: raised with every change of what they hold
 Result = Shard | str  # or why the bag cannot be evaluated
 
 
-def entrants(models: Sequence[str], settings: PlannerSettings) -> list[Entrant]:
+def entrants(
+    models: Sequence[str],
+    settings: PlannerSettings,
+    options: Sequence[tuple[str, str, Any]] = (),
+) -> list[Entrant]:
     """The models in the given order, each that looks followed by itself on black images.
 
-    Raises ModelError where a manifest cannot be read, UserError where two have one name.
+    `options`: (model's name or "" for all, option, value) each. Raises ModelError where a manifest
+    cannot be read, UserError where two have one name or an option's model is none of them.
     """
     found: list[Entrant] = []
-    for model in models:
-        manifest = load_manifest(model)
-        own = dataclasses.replace(settings, model=model)
+    manifests = [load_manifest(model) for model in models]
+    names = {manifest.name for manifest in manifests}
+    strangers = sorted({name for name, _, _ in options if name} - names)
+    if strangers:
+        raise UserError(
+            f"--option of {', '.join(strangers)}: the planners are {', '.join(sorted(names))}"
+        )
+    for model, manifest in zip(models, manifests):
+        mine = {key: value for name, key, value in options if name in ("", manifest.name)}
+        own = dataclasses.replace(
+            settings, model=model, model_options={**settings.model_options, **mine}
+        )
         found.append(Entrant(manifest.name, own))
         if manifest.uses_images:
             found.append(Entrant(f"{manifest.name}_black", own, black=True))
@@ -42,6 +57,27 @@ def entrants(models: Sequence[str], settings: PlannerSettings) -> list[Entrant]:
             f"--planners has {', '.join(twice)} more than once; give the manifests other names"
         )
     return [*found, Entrant(BASELINES_LABEL, settings, is_model=False)]
+
+
+def jobs_of(contenders: Sequence[Entrant], bags: Mapping[str, Path]) -> list[Job]:
+    """Every entrant on every bag (label -> path), in an order that spares work.
+
+    A model's bags one after the other, so that a process loads it once; on a bag first who looks,
+    then who can do with what that one read of it.
+    """
+    by_model: dict[tuple[str, str], list[Entrant]] = {}
+    for entrant in contenders:
+        if entrant.is_model:
+            key = entrant.settings.model, repr(sorted(entrant.settings.model_options.items()))
+            by_model.setdefault(key, []).append(entrant)
+    blocks = list(by_model.values())
+    blocks[0] = [*blocks[0], *(entrant for entrant in contenders if not entrant.is_model)]
+    return [
+        Job(path, label, entrant)
+        for block in blocks
+        for label, path in bags.items()
+        for entrant in block
+    ]
 
 
 def run_jobs(
@@ -78,19 +114,21 @@ def run_jobs(
 class Evaluation:
     """One job in whatever process, which keeps its model for the next."""
 
-    def open(self) -> None:
+    def open(self) -> Evaluator:
         """Models are opened as jobs ask for them."""
+        cv2.setNumThreads(1)  # pictures are small, and processes share the cores
+        return Evaluator()
 
-    def do(self, opened: None, job: Job) -> Result:
+    def do(self, opened: Evaluator, job: Job) -> Result:
         """A bag's fault is a result, anything else is raised."""
         try:
-            return shards.evaluate(job)
+            return opened.evaluate(job)
         except BagError as error:
             return str(error)
 
-    def close(self, opened: None) -> None:
+    def close(self, opened: Evaluator) -> None:
         """The last model, where this process lives on."""
-        shards.close_model()
+        opened.close()
 
 
 def _name(job: Job) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.evaluation import agreement, baselines
-from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS, ade, fde, min_ade, min_fde
+from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS, displacement, running_ade
 from alpamayo_ros.types import N_WAYPOINTS, WAYPOINT_STEP_S, Plan, ReasoningSource
 
 Array = NDArray[np.float64]
@@ -29,10 +29,12 @@ PLAN_METRICS = (
     "max_acceleration_mps2", "max_braking_mps2", "max_lateral_mps2", "max_jerk_mps3",
     "max_yaw_rate_rps", "comfortable", "agrees_longitudinally", "agrees_laterally",
 )  # fmt: skip
-COLUMNS = (
-    *(f"{metric}@{horizon}" for metric in HORIZON_METRICS for horizon in EVALUATION_HORIZONS),
-    *PLAN_METRICS,
-)
+_AT_HORIZONS = {
+    metric: tuple(f"{metric}@{horizon}" for horizon in EVALUATION_HORIZONS)
+    for metric in HORIZON_METRICS
+}
+_LAST_WAYPOINTS = np.array(list(EVALUATION_HORIZONS.values())) - 1
+COLUMNS = (*(column for columns in _AT_HORIZONS.values() for column in columns), *PLAN_METRICS)
 # nuPlan's bounds of a comfortable ride; jerk is the longitudinal one.
 COMFORT_BOUNDS = {
     "max_acceleration_mps2": 2.40,
@@ -127,19 +129,25 @@ def figures(path: ScoredPath, truth: Truth, plan: Plan | None = None) -> dict[st
     along = np.abs(error[:, 0] * cosine + error[:, 1] * sine)
     across = np.abs(error[:, 1] * cosine - error[:, 0] * sine)
     heading = np.abs(np.angle(np.exp(1j * (path.headings_rad - truth.headings_rad))))
-    for horizon, n in EVALUATION_HORIZONS.items():
-        row[f"ade_m@{horizon}"] = float(ade(path.xyz_m, truth.xyz_m, n))
-        final = row[f"fde_m@{horizon}"] = float(fde(path.xyz_m, truth.xyz_m, n))
-        row[f"miss@{horizon}"] = float(final > MISS_M)
-        row[f"along_m@{horizon}"] = float(along[:n].mean())
-        row[f"across_m@{horizon}"] = float(across[:n].mean())
-        row[f"heading_deg@{horizon}"] = float(np.rad2deg(heading[:n].mean()))
-        for k in CANDIDATE_COUNTS:
-            if len(path.candidates_xyz_m) < k:
-                continue
-            best = path.candidates_xyz_m[:k]
-            row[f"min_ade_{k}_m@{horizon}"] = float(min_ade(best, truth.xyz_m, n))
-            row[f"min_fde_{k}_m@{horizon}"] = float(min_fde(best, truth.xyz_m, n))
+    distance = displacement(path.xyz_m, truth.xyz_m)
+    by_waypoint = {
+        "ade_m": running_ade(distance),
+        "fde_m": distance,
+        "miss": (distance > MISS_M).astype(np.float64),
+        "along_m": running_ade(along),
+        "across_m": running_ade(across),
+        "heading_deg": running_ade(np.rad2deg(heading)),
+    }
+    # One candidate for all horizons: see `min_ade` and `min_fde`.
+    of_candidates = displacement(path.candidates_xyz_m, truth.xyz_m)
+    averages = running_ade(of_candidates)
+    for k in CANDIDATE_COUNTS:
+        if len(of_candidates) >= k:
+            by_waypoint[f"min_ade_{k}_m"] = averages[averages[:k, -1].argmin()]
+            by_waypoint[f"min_fde_{k}_m"] = of_candidates[of_candidates[:k, -1].argmin()]
+    for metric, values in by_waypoint.items():
+        for column, value in zip(_AT_HORIZONS[metric], values[_LAST_WAYPOINTS].tolist()):
+            row[column] = value
     row.update(comfort(path))
     if plan is not None and plan.reasoning_source == ReasoningSource.MODEL:
         row["agrees_longitudinally"], row["agrees_laterally"] = agreement.agreement(

@@ -50,6 +50,7 @@ def write_html(path: Path, content: Json, pictures: Sequence[WorstPicture]) -> N
         f"<p>{content['instants']} instants at which every planner has a plan and the recording "
         f"its whole 6.4 s future. In brackets and shaded: {content['interval']['level']:.0%} of a "
         f"bootstrap over {_text(content['interval']['of'])}.</p>",
+        f"<p class=muted>{_text(took(content['duration']))}</p>",
         _faults(content),
     ]
     if content["instants"]:
@@ -78,8 +79,35 @@ def write_html(path: Path, content: Json, pictures: Sequence[WorstPicture]) -> N
     path.write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
+def took(duration: Json) -> str:
+    """How long the run was, beside the time that the models themselves needed."""
+    text = f"took {duration['run_s']:.1f} s"
+    if duration["models_s"] >= 1.0:  # below, a start of Python is longer
+        share = duration["run_s"] / duration["models_s"]
+        text += f", {share:.2f} times the {duration['models_s']:.1f} s of the models' own plans"
+    if duration["kept_shards"]:
+        text += f"; results of an earlier run that were kept: {duration['kept_shards']}"
+    return text
+
+
+def not_scored(content: Json) -> list[str]:
+    """A line a bag that has instants which do not count: how many, and why."""
+    lines = []
+    for label in content["bags"]:
+        reasons = dict(content["rejections"].get(label, {}))
+        if content["without_future"].get(label):
+            reasons["no 6.4 s of odometry behind them"] = content["without_future"][label]
+        if reasons:
+            listing = ", ".join(f"{count} {why}" for why, count in reasons.items())
+            lines.append(f"{label}, instants not scored: {listing}")
+        elif not content["instants"]:
+            lines.append(f"{label} has no instant: no time at which every camera has a picture")
+    return lines
+
+
 def _faults(content: Json) -> str:
     lines = [f"{label} left out: {reason}" for label, reason in content["failed_bags"].items()]
+    lines += not_scored(content)
     for planner, reasons in content["without_plan"].items():
         counts = ", ".join(f"{why} {count}" for why, count in reasons.items())
         lines.append(f"{planner} has no plan at some instants: {counts}")

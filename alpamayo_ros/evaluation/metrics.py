@@ -37,6 +37,12 @@ def fde(planned_xyz: ArrayLike, true_xyz: ArrayLike, waypoints: int = N_WAYPOINT
     return displacement(planned_xyz, true_xyz)[..., waypoints - 1]
 
 
+def running_ade(distances: ArrayLike) -> Array:
+    """(…, T) distances to (…, T): the ADE up to each waypoint."""
+    given = np.asarray(distances)
+    return np.cumsum(given, axis=-1) / np.arange(1, given.shape[-1] + 1)
+
+
 def min_ade(samples_xyz: ArrayLike, true_xyz: ArrayLike, waypoints: int = N_WAYPOINTS) -> Array:
     """(…,) ADE of the best of n samples (…, n, T, 3) against (…, T, 3).
 

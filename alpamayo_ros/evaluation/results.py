@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from alpamayo_ros.evaluation import summary, tables
 from alpamayo_ros.evaluation.campaign import Result
 from alpamayo_ros.evaluation.figures import BASELINES, COMFORT_BOUNDS, MISS_M
 from alpamayo_ros.evaluation.html import write_html
-from alpamayo_ros.evaluation.shards import Job
-from alpamayo_ros.evaluation.tables import PLANNED, Row, Shard
+from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Job
+from alpamayo_ros.evaluation.tables import PLANNED, TIMING, Row, Shard
 from alpamayo_ros.evaluation.worst import worst_pictures, worst_rows
 from alpamayo_ros.parameters import PlannerSettings
 
@@ -26,11 +27,20 @@ Json = dict[str, Any]
 class Evaluation:
     """Everything that was planned, in the order of planners, bags and time."""
 
-    rows: list[Row]
-    notes: list[Json]  # of each shard
+    shards: list[Shard]
     planners: tuple[str, ...]  # models first, baselines last
     bags: Mapping[str, Path]  # those that could be read
     failed_bags: Mapping[str, str]  # label -> why
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of all shards."""
+        return [row for shard in self.shards for row in shard.rows]
+
+    @property
+    def notes(self) -> list[Json]:
+        """Of each shard."""
+        return [shard.notes for shard in self.shards]
 
 
 def collect(jobs: Sequence[Job], results: Sequence[Result], bags: Mapping[str, Path]) -> Evaluation:
@@ -44,23 +54,34 @@ def collect(jobs: Sequence[Job], results: Sequence[Result], bags: Mapping[str, P
             failed.setdefault(job.bag_label, result)
     if len(failed) == len(bags):
         raise BagError("no bag can be evaluated:\n" + "\n".join(failed.values()))
+    models = list(dict.fromkeys(job.entrant.label for job in jobs if job.entrant.is_model))
+    places = {label: place for place, label in enumerate(bags)}
     kept = [
         result
-        for job, result in zip(jobs, results)
+        for job, result in sorted(
+            zip(jobs, results),
+            key=lambda pair: (
+                [*models, BASELINES_LABEL].index(pair[0].entrant.label),
+                places[pair[0].bag_label],
+            ),
+        )
         if isinstance(result, Shard) and job.bag_label not in failed
     ]
-    models = dict.fromkeys(job.entrant.label for job in jobs if job.entrant.is_model)
     return Evaluation(
-        rows=[row for shard in kept for row in shard.rows],
-        notes=[shard.notes for shard in kept],
+        shards=kept,
         planners=(*models, *BASELINES),
         bags={label: path for label, path in bags.items() if label not in failed},
         failed_bags=failed,
     )
 
 
-def write_results(evaluation: Evaluation, out: Path, seed: int, settings: PlannerSettings) -> Json:
-    """Write every file under `out`; returns report.json's content with the summary in it."""
+def write_results(
+    evaluation: Evaluation, out: Path, seed: int, settings: PlannerSettings, started_s: float
+) -> Json:
+    """Write every file under `out`; returns report.json's content with the summary in it.
+
+    `started_s`: when the run began, by time.perf_counter.
+    """
     rows, planners = evaluation.rows, evaluation.planners
     instants = summary.shared_instants(rows, planners)
     result = summary.summarise(rows, planners, seed)
@@ -85,6 +106,7 @@ def write_results(evaluation: Evaluation, out: Path, seed: int, settings: Planne
     tables.write_timing(out / "timing.parquet", rows)
     worst = worst_rows(rows, instants, planners[0])
     pictures = worst_pictures(worst, evaluation.bags, settings)
+    report["duration"] = _duration(evaluation, time.perf_counter() - started_s)
     content = {**report, "summary": result}
     try:
         for name, part in (("summary.json", result), ("report.json", report)):
@@ -94,6 +116,18 @@ def write_results(evaluation: Evaluation, out: Path, seed: int, settings: Planne
     except OSError as error:
         raise UserError(f"cannot write {error.filename or out}: {error.strerror}") from error
     return content
+
+
+def _duration(evaluation: Evaluation, run_s: float) -> Json:
+    """What this run took, and how much of it the models' own plans: sums over all processes."""
+    fresh = [shard for shard in evaluation.shards if not shard.is_kept]
+    plans_ms = [row[TIMING] for shard in fresh for row in shard.rows if row[TIMING] == row[TIMING]]
+    return {
+        "run_s": run_s,
+        "models_s": sum(plans_ms) / 1e3,
+        "shards_s": sum(shard.notes["seconds"] for shard in fresh),
+        "kept_shards": len(evaluation.shards) - len(fresh),
+    }
 
 
 def _without_plan(rows: Sequence[Row]) -> Json:

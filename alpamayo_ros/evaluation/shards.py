@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,8 @@ from alpamayo_ros.bags.context import read_context
 from alpamayo_ros.bags.inputs import check_inputs
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import Ticks
-from alpamayo_ros.buffers import LazyImage
+from alpamayo_ros.buffers import FrameSlot, LazyImage
+from alpamayo_ros.errors import BagError, UserError
 from alpamayo_ros.evaluation.figures import (
     COLUMNS,
     ScoredPath,
@@ -28,13 +33,12 @@ from alpamayo_ros.evaluation.figures import (
 from alpamayo_ros.evaluation.scoring import Scorer
 from alpamayo_ros.evaluation.tables import PLANNED, TIMING, Row, Shard
 from alpamayo_ros.parameters import PlannerSettings
-from alpamayo_ros.sampling import Selection
+from alpamayo_ros.sampling import Selection, UnreadableFrame
 from alpamayo_ros.types import IMAGE_HEIGHT, IMAGE_WIDTH, Plan, Rejection
 from alpamayo_ros.worker import run
 
 BASELINES_LABEL = "baselines"
-_BLACK = np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH, 3), np.uint8)
-_BLACK.flags.writeable = False
+_BLACK = LazyImage(lambda: np.zeros((IMAGE_HEIGHT, IMAGE_WIDTH, 3), np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +60,127 @@ class Job:
     entrant: Entrant
 
 
-def evaluate(job: Job, progress: Callable[[float], None] = lambda done_s: None) -> Shard:
-    """The rows of one job. Raises UserError where the bag or the model cannot be had."""
-    settings = job.entrant.settings
-    backend = _backend(job.entrant) if job.entrant.is_model else None
-    with BagReader(job.bag) as bag:
-        check_inputs(bag, settings)
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One that is scored: what was there to plan from, and what the vehicle then did."""
+
+    selection: Selection
+    truth: Truth
+    common: Row  # what the rows of all planners share
+
+
+@dataclass(slots=True)
+class Pass:
+    """What one reading of a bag gave, without pixels."""
+
+    bag: Path
+    instants: list[Instant] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    without_future: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+class Evaluator:
+    """Does jobs one after the other: keeps its model, and the last bag's instants for planners
+    that do not look, which are most of the work of a bag and the same for all of them.
+
+    The jobs' settings may differ in the model alone.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: tuple[PlannerSettings, PlannerBackend] | None = None
+        self._kept: Pass | None = None
+
+    def evaluate(self, job: Job) -> Shard:
+        """The rows of one job. Raises UserError where the bag or the model cannot be had."""
+        started = time.perf_counter()
+        backend = self._backend(job.entrant) if job.entrant.is_model else None
         if backend is not None:
-            names = tuple(camera.name for camera in settings.cameras)
+            names = tuple(camera.name for camera in job.entrant.settings.cameras)
             backend.manifest.cameras.check(names, backend.manifest.name)
-        context = read_context(bag, settings)
-        ticks = Ticks(bag, settings, context, backend.resize if backend else None)
-        rejected: Counter[str] = Counter()
-        unscored = 0
+        looks = backend is not None and backend.manifest.uses_images and not job.entrant.black
         rows: list[Row] = []
-        for tick in ticks.all(progress):
-            if isinstance(tick, Rejection):
-                rejected[tick.reason.value] += 1
-                continue
-            truth = _truth(context.scorer, tick)
-            if truth is None:
-                unscored += 1
-                continue
-            rows.extend(_rows(job, tick, truth, backend, ticks))
+        if not looks and self._kept is not None and self._kept.bag == job.bag:
+            seen = self._kept
+            for instant in seen.instants:
+                rows.extend(_rows(job, instant, backend)[0])
+        else:
+            self._kept = None  # the memory of one bag at a time
+            seen = self._read(job, backend, looks, rows)
         notes = {
             "bag": job.bag_label,
             "planner": job.entrant.label,
-            "rejections": dict(sorted(rejected.items())),
-            "without_future": unscored,
-            "warnings": list(bag.warnings),
+            "rejections": dict(sorted(seen.rejected.items())),
+            "without_future": seen.without_future,
+            "warnings": seen.warnings,
+            "seconds": time.perf_counter() - started,
         }
-    return Shard(rows, notes)
+        return Shard(rows, notes)
+
+    def close(self) -> None:
+        """Give back what is loaded."""
+        if self._loaded is not None:
+            self._loaded[1].close()
+        self._loaded = self._kept = None
+
+    def _read(self, job: Job, backend: PlannerBackend | None, looks: bool, rows: list[Row]) -> Pass:
+        """Read the bag and plan on the way, while its pixels are there; adds to `rows`."""
+        settings = job.entrant.settings
+        seen = Pass(job.bag)
+        discarded = False
+        with BagReader(job.bag) as bag, _decoding(looks) as decode_soon:
+            check_inputs(bag, settings)
+            try:
+                context = read_context(bag, settings)
+                resize = backend.resize if backend else None
+                ticks = Ticks(bag, settings, context, resize, decode_soon)
+            except UserError as error:  # frames that nothing relates: the next bag may be better
+                raise BagError(f"{job.bag}: {error}") from error
+            for tick in ticks.all():
+                if isinstance(tick, Rejection):
+                    seen.rejected[tick.reason.value] += 1
+                    continue
+                truth = _truth(context.scorer, tick)
+                if truth is None:
+                    seen.without_future += 1
+                    continue
+                instant = Instant(_blacked(tick), truth, _common(job, tick, truth))
+                seen.instants.append(instant)
+                given = replace(instant, selection=tick) if looks else instant
+                made, unreadable = _rows(job, given, backend)
+                rows.extend(made)
+                if unreadable is not None:
+                    discarded = True
+                    ticks.discard(unreadable)
+            seen.warnings = list(bag.warnings)
+        # A frame that does not decode is selected no more, and only who looks can know: others have
+        # ticks of their own then, whatever this process did before.
+        self._kept = None if discarded else seen
+        return seen
+
+    def _backend(self, entrant: Entrant) -> PlannerBackend:
+        """The entrant's model, loaded, and with no memory of another bag."""
+        settings = entrant.settings
+        if self._loaded is None or _key(self._loaded[0]) != _key(settings):
+            if self._loaded is not None:
+                self._loaded[1].close()
+                self._loaded = None
+            backend = create_for(settings)
+            backend.load()
+            self._loaded = settings, backend
+        backend = self._loaded[1]
+        backend.warm_up([camera.name for camera in settings.cameras])
+        return backend
+
+
+@contextmanager
+def _decoding(looks: bool) -> Iterator[Callable[[LazyImage], object]]:
+    """Decodes images beside the reading of others; never beside the model, whose time counts."""
+    if not looks or len(os.sched_getaffinity(0)) == 1:
+        yield lambda image: None
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda image: pool.submit(image.get)
 
 
 def _truth(scorer: Scorer, selection: Selection) -> Truth | None:
@@ -98,38 +192,32 @@ def _truth(scorer: Scorer, selection: Selection) -> Truth | None:
 
 
 def _rows(
-    job: Job,
-    selection: Selection,
-    truth: Truth,
-    backend: PlannerBackend | None,
-    ticks: Ticks,
-) -> Iterator[Row]:
-    """The model's row of one instant, or the baselines' three."""
+    job: Job, instant: Instant, backend: PlannerBackend | None
+) -> tuple[list[Row], UnreadableFrame | None]:
+    """The model's row of one instant, or the baselines' three; a frame that does not decode."""
+    selection, truth = instant.selection, instant.truth
     if backend is None:
-        for name, path in baseline_paths(selection.speed_mps, selection.yaw_rate_rps).items():
-            yield {**_common(job, selection, truth, name), **_scored(path, truth)}
-        return
-    row = _common(job, selection, truth, job.entrant.label)
-    blind = job.entrant.black or not backend.manifest.uses_images
-    outcome = run(backend, _blacked(selection) if blind else selection)
-    if outcome.unreadable is not None:
-        ticks.discard(outcome.unreadable)
+        paths = baseline_paths(selection.speed_mps, selection.yaw_rate_rps)
+        return [
+            {**instant.common, "planner": name, **_scored(path, truth)}
+            for name, path in paths.items()
+        ], None
+    row = {**instant.common, "planner": job.entrant.label}
+    outcome = run(backend, selection)
     if outcome.plan is None:
         assert outcome.rejection is not None
         row["outcome"] = outcome.rejection.reason.value
         row["detail"] = outcome.rejection.detail
-        yield row
-        return
+        return [row], outcome.unreadable
     row.update(_scored(path_of(outcome.plan), truth, outcome.plan))
     row[TIMING] = float(outcome.stage_ms["model"])
-    yield row
+    return [row], outcome.unreadable
 
 
-def _common(job: Job, selection: Selection, truth: Truth, planner: str) -> Row:
+def _common(job: Job, selection: Selection, truth: Truth) -> Row:
     """What every row has, and its figures as long as there is no plan."""
     row: Row = {
         "bag": job.bag_label,
-        "planner": planner,
         "t0_ns": selection.t0_ns,
         "outcome": PLANNED,
         "detail": "",
@@ -158,35 +246,11 @@ def _scored(path: ScoredPath, truth: Truth, plan: Plan | None = None) -> Row:
 
 def _blacked(selection: Selection) -> Selection:
     """The same instant without its pixels, which are then never decoded."""
-    black = LazyImage(lambda: _BLACK)
-    slots = tuple(tuple(replace(slot, image=black) for slot in row) for row in selection.slots)
+    slots = tuple(
+        tuple(FrameSlot(slot.camera, slot.stamp_ns, slot.arrival_ns, _BLACK) for slot in row)
+        for row in selection.slots
+    )
     return replace(selection, slots=slots)
-
-
-# The model of this process: loading one for every bag would take longer than the bags.
-_loaded: tuple[PlannerSettings, PlannerBackend] | None = None
-
-
-def _backend(entrant: Entrant) -> PlannerBackend:
-    """The entrant's model, loaded, and with no memory of another bag."""
-    global _loaded
-    settings = entrant.settings
-    if _loaded is None or _key(_loaded[0]) != _key(settings):
-        close_model()
-        backend = create_for(settings)
-        backend.load()
-        _loaded = settings, backend
-    backend = _loaded[1]
-    backend.warm_up([camera.name for camera in settings.cameras])
-    return backend
-
-
-def close_model() -> None:
-    """Give back what this process has loaded."""
-    global _loaded
-    if _loaded is not None:
-        _loaded[1].close()
-    _loaded = None
 
 
 def _key(settings: PlannerSettings) -> tuple[Any, ...]:

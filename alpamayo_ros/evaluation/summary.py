@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,13 @@ STRETCH_S = 2.0
 FEW_UNITS = 10  # with fewer, resampling understates how much another drive would differ
 RESAMPLES = 1000
 LEVEL = 0.95
+_BOUNDS = (50 * (1 - LEVEL), 50 * (1 + LEVEL))  # percentiles
 _WHOLE = "6.4"  # the horizon under which figures of the whole plan stand
+_COLUMNS = [
+    *((m, h, f"{m}@{h}") for m in HORIZON_METRICS for h in EVALUATION_HORIZONS),
+    *((metric, _WHOLE, metric) for metric in PLAN_METRICS),
+]
+_figures_of = itemgetter(*(column for _, _, column in _COLUMNS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,26 +130,34 @@ def _of_planner(rows: Sequence[Row], planner: str, sampling: Resampling) -> Json
     ]
     units = np.array([sampling.unit_of[row["bag"], row["t0_ns"]] for row in chosen], dtype=int)
     result: Json = {}
-    columns = [(m, h, f"{m}@{h}") for m in HORIZON_METRICS for h in EVALUATION_HORIZONS]
-    columns += [(metric, _WHOLE, metric) for metric in PLAN_METRICS]
-    for metric, horizon, column in columns:
-        values = np.array([row[column] for row in chosen], dtype=np.float64)
-        entry = _mean(values, units, sampling.draws)
+    table = np.array([_figures_of(row) for row in chosen], dtype=np.float64)
+    entries = _means(table.reshape(-1, len(_COLUMNS)), units, sampling.draws)
+    for (metric, horizon, _), entry in zip(_COLUMNS, entries):
         if entry is not None:
             result.setdefault(metric, {})[horizon] = entry
     return result
 
 
-def _mean(values: Array, units: NDArray[Any], draws: Array) -> Json | None:
-    """Mean and interval of the values that are there; None without any."""
+def _means(values: Array, units: NDArray[Any], draws: Array) -> list[Json | None]:
+    """Mean and interval of each column of (rows, columns); NaN is left out, None without any."""
     there = np.isfinite(values)
-    if not there.any():
-        return None
-    count = draws.shape[1]
-    sums = np.bincount(units[there], values[there], count)
-    counts = np.bincount(units[there], minlength=count)
+    sums = np.zeros((draws.shape[1], values.shape[1]))
+    counts = np.zeros_like(sums)
+    np.add.at(sums, units, np.where(there, values, 0.0))
+    np.add.at(counts, units, there)
     weight = draws @ counts
-    drawn = (draws @ sums)[weight > 0] / weight[weight > 0]
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(drawn, (tail, 100 - tail))
-    return {"value": float(values[there].mean()), "low": float(low), "high": float(high)}
+    drawn = (draws @ sums) / np.where(weight > 0, weight, 1.0)
+    bounds = np.percentile(drawn, _BOUNDS, axis=0)
+    for column in np.flatnonzero((weight == 0).any(axis=0) & there.any(axis=0)):
+        # A resample without any value of this figure has no mean, and is no resample of it.
+        bounds[:, column] = np.percentile(drawn[weight[:, column] > 0, column], _BOUNDS)
+    return [
+        {
+            "value": float(values[there[:, column], column].mean()),
+            "low": float(bounds[0, column]),
+            "high": float(bounds[1, column]),
+        }
+        if there[:, column].any()
+        else None
+        for column in range(values.shape[1])
+    ]

@@ -31,7 +31,8 @@ class Shard:
     """What one planner did on one bag."""
 
     rows: list[Row] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)  # counts and warnings; JSON
+    notes: dict[str, Any] = field(default_factory=dict)  # counts, warnings, seconds; JSON
+    is_kept: bool = False  # from an earlier run that was killed
 
 
 def need_pyarrow() -> None:
@@ -81,7 +82,7 @@ def read_shard(path: Path) -> Shard | None:
         notes = json.loads(table.schema.metadata[_METADATA])
     except (OSError, KeyError, ValueError, pyarrow.ArrowException):
         return None
-    return Shard([_nans(row) for row in table.to_pylist()], notes)
+    return Shard([_nans(row) for row in table.to_pylist()], notes, is_kept=True)
 
 
 def _schema() -> Any:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros.bags.context import read_context
+from alpamayo_ros.bags.context import read_mountings
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.report import images_at
 from alpamayo_ros.cameras.calibration import camera_model
@@ -64,7 +64,7 @@ def worst_pictures(
     for label in dict.fromkeys(row["bag"] for row in rows):
         indices = [k for k, row in enumerate(rows) if row["bag"] == label]
         with BagReader(bags[label]) as bag:
-            context = read_context(bag, settings)
+            context = read_mountings(bag, settings)
             images = images_at(bag, front, [rows[k]["t0_ns"] for k in indices])
             lens = camera_model(context.calibrations.get(front.name), context.transforms)
             for k in indices:
