@@ -104,6 +104,8 @@ class OnnxRuntime:
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
         settings.intra_op_num_threads = options.threads or available_threads()
+        # Threads that wait in busy loops take the cores of cameras and of the graph beside.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if profile is not None:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(profile)
