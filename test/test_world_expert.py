@@ -13,7 +13,7 @@ from alpamayo_ros.types import Plan, PlannerSample
 from alpamayo_ros.world.bicycle import VehicleState
 from alpamayo_ros.world.closed_loop import ClosedLoop
 from alpamayo_ros.world.expert import Expert
-from alpamayo_ros.world.insight import NAMES
+from alpamayo_ros.world.insight import NAMES, insight
 from alpamayo_ros.world.rig import default_rig
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M
 from alpamayo_ros.world.rollout import MAX_CURVATURE_1PM
@@ -168,15 +168,21 @@ def test_features_are_what_it_looks_at() -> None:
     ):
         simulation.time_ns = round(1e9 * ((into - light.phase_s) % cycle))
         place(simulation, light.s_m - front - 30.0, 0.4)  # half of the 60 m of sight
-        seen = dict(zip(NAMES, Expert(simulation).label(0).features))
+        seen = looked_at(simulation)
         found = [seen[name] for name in ("light", "red", "yellow", "aside", "lead")]
         np.testing.assert_allclose(found, (0.5, red, yellow, 0.4, 0.0), atol=1e-3)
     simulation = Simulation(make_scenario("lead", 1))
     assert simulation.lead is not None
     rear = simulation.lead.s_m - 0.5 * simulation.lead.size_m[0]
     place(simulation, rear - front - 15.0, 0.0)
-    seen = dict(zip(NAMES, Expert(simulation).label(0).features))
+    seen = looked_at(simulation)
     assert seen["lead"] == pytest.approx(0.75, abs=1e-3) and seen["lead_brakes"] == 0.0
+
+
+def looked_at(simulation: Simulation) -> dict[str, float]:
+    """The named numbers of the expert's label."""
+    expert = Expert(simulation)
+    return dict(zip(NAMES, insight(simulation, expert.route, expert.label(0).hazards)))
 
 
 def test_sight_is_where_things_are_in_the_pictures() -> None:

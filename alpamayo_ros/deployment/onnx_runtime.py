@@ -156,8 +156,7 @@ class OnnxRuntime:
 def available_threads() -> int:
     """OMP_NUM_THREADS where it is set, as for PyTorch, else the cores that this process may use.
 
-    ONNX Runtime's own default is every core of the machine: more threads than cores wait for each
-    other in busy loops, at three times the computing time where a process has one core of two.
+    ONNX Runtime's own default is every core of the machine, also where a process has one of them.
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return max(int(wanted), 1) if wanted.isdecimal() else len(os.sched_getaffinity(0))

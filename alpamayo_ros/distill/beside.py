@@ -17,6 +17,7 @@ from alpamayo_ros import geometry
 from alpamayo_ros.types import CAMERA_NAMES, HISTORY_STEP_NS, N_FRAMES, N_HISTORY, PlannerSample
 from alpamayo_ros.world.bicycle import VehicleState
 from alpamayo_ros.world.boxes import overlap
+from alpamayo_ros.world.road import Road
 from alpamayo_ros.world.sensors import Images
 from alpamayo_ros.world.simulation import Simulation
 
@@ -58,32 +59,34 @@ def moved_aside(
         acceleration = 0.0
     ego = replace(ego, speed_mps=speed, acceleration_mps2=acceleration)
     try:
-        simulation.ego = ego
         for _ in range(_TRIES):
-            _move(simulation, was[1], was[2], ego, rng, strength)
+            simulation.ego, simulation.s_m, simulation.d_m = _elsewhere(
+                simulation.scenario.road, ego, was[1:], rng, strength
+            )
             box = simulation.ego_box()
             if not any(overlap(box, other) for _, other in simulation.obstacles_near()):
                 break
+        else:
             simulation.ego, simulation.s_m, simulation.d_m = ego, *was[1:]
         yield Motion(speed, acceleration, ego.curvature_1pm)
     finally:
         simulation.ego, simulation.s_m, simulation.d_m = was
 
 
-def _move(
-    simulation: Simulation, s_m: float, d_m: float, ego: VehicleState,
+def _elsewhere(
+    road: Road, ego: VehicleState, place: tuple[float, float],
     rng: np.random.Generator, strength: float,
-) -> None:  # fmt: skip
-    """Along the road, across it, and turned from where and how it is to the road now."""
-    road = simulation.scenario.road
-    last_m = float(road.s_m[-1]) - 1.0
+) -> tuple[VehicleState, float, float]:  # fmt: skip
+    """(ego, s, d) moved from a place (s, d): along the road, across it, and turned to it."""
+    s_m, d_m = place
     turned = ego.yaw_rad - float(road.heading(s_m))
     turned += bounded(rng, strength * _TURN_RAD, _MOST_TURN_RAD)
-    s_m = float(np.clip(s_m + bounded(rng, strength * _AHEAD_M, _MOST_AHEAD_M), 0.0, last_m))
+    s_m += bounded(rng, strength * _AHEAD_M, _MOST_AHEAD_M)
+    s_m = float(np.clip(s_m, 0.0, float(road.s_m[-1]) - 1.0))
     d_m += bounded(rng, strength * _ASIDE_M, _MOST_ASIDE_M)
     x_m, y_m = (float(v) for v in road.points(s_m, d_m))
-    simulation.ego = replace(ego, x_m=x_m, y_m=y_m, yaw_rad=float(road.heading(s_m)) + turned)
-    simulation.s_m, simulation.d_m = s_m, d_m
+    yaw_rad = float(road.heading(s_m)) + turned
+    return replace(ego, x_m=x_m, y_m=y_m, yaw_rad=yaw_rad), s_m, d_m
 
 
 def seen_beside(sample: PlannerSample, images: Images, motion: Motion) -> PlannerSample:
@@ -108,17 +111,6 @@ def seen_beside(sample: PlannerSample, images: Images, motion: Motion) -> Planne
         speed_mps=motion.speed_mps,
         acceleration_mps2=motion.acceleration_mps2,
         yaw_rate_rps=motion.speed_mps * motion.curvature_1pm,
-    )
-
-
-def moved(ego: VehicleState, ahead_m: float, aside_m: float, turn_rad: float) -> VehicleState:
-    """The same vehicle elsewhere: along its own axes, left positive, and turned."""
-    cos, sin = float(np.cos(ego.yaw_rad)), float(np.sin(ego.yaw_rad))
-    return replace(
-        ego,
-        x_m=ego.x_m + ahead_m * cos - aside_m * sin,
-        y_m=ego.y_m + ahead_m * sin + aside_m * cos,
-        yaw_rad=ego.yaw_rad + turn_rad,
     )
 
 

@@ -7,6 +7,7 @@ the stretches that are kept, and for a student that drives.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +17,16 @@ from typing import Any
 import numpy as np
 
 from alpamayo_ros.backends.base import PlannerBackend
-from alpamayo_ros.distill.beside import NEWEST, bounded, moved, moved_aside, seen_beside
+from alpamayo_ros.distill.beside import NEWEST, bounded, moved_aside, seen_beside
 from alpamayo_ros.distill.shard import MAP_CELL, ImageForm, ShardWriter
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import CameraRequirement, Manifest
 from alpamayo_ros.types import CAMERA_NAMES, IMAGE_WIDTH, N_FRAMES, Plan, PlannerSample
 from alpamayo_ros.world.closed_loop import WARM_UP_NS, ClosedLoop
 from alpamayo_ros.world.expert import NAME, Expert, Label
+from alpamayo_ros.world.insight import insight
 from alpamayo_ros.world.planners import load_model
 from alpamayo_ros.world.rig import default_rig
-from alpamayo_ros.world.route import Route
 from alpamayo_ros.world.scenarios import make_scenario
 from alpamayo_ros.world.sensors import EPOCH_NS, FRAME_PERIOD_NS, Images, black_images
 from alpamayo_ros.world.sight import sight
@@ -74,7 +75,7 @@ class Teacher(PlannerBackend):
         self.shard = ShardWriter(collection.form)
         self._collection, self._driver, self._rng = collection, driver, rng
         self._expert: Expert | None = None
-        self._world: tuple[Simulation, WorldCameras, Route] | None = None
+        self._world: tuple[Simulation, WorldCameras] | None = None
         self._expert_until_ns, self._expert_drives = 0, True
 
     def load(self) -> None:
@@ -82,8 +83,7 @@ class Teacher(PlannerBackend):
 
     def begin(self, simulation: Simulation, cameras: WorldCameras) -> None:
         """The drive that is taught."""
-        self._expert = Expert(simulation)
-        self._world = simulation, cameras, Route(simulation.scenario)
+        self._expert, self._world = Expert(simulation), (simulation, cameras)
 
     def plan(self, sample: PlannerSample) -> Plan:
         """Whoever drives now; the label goes to the shard where it is to be kept."""
@@ -107,20 +107,21 @@ class Teacher(PlannerBackend):
         if label.confidence > _LEAST_CONFIDENCE:
             # The expert knows the world: what it would do is the truth that a student is told.
             action = label.plan.action
-            extras = {"features": label.features, "maps": self._maps()}
+            extras = self._seen_by_expert(label)
             self.shard.add(sample, label.plan, label.confidence, action, extras, frames)
 
-    def _maps(self) -> np.ndarray:
-        """What stands where in the newest pictures."""
-        assert self._world is not None
-        simulation, cameras, route = self._world
+    def _seen_by_expert(self, label: Label) -> dict[str, np.ndarray]:
+        """What it looked at, and what stands where in the newest pictures."""
+        assert self._expert is not None and self._world is not None
+        (simulation, cameras), route = self._world, self._expert.route
         form = self._collection.form
         cells = form.input_size[0] // MAP_CELL, form.input_size[1] // MAP_CELL
-        return sight(simulation, route, cameras.rig, form.cameras, form.crop_rows, cells)
+        maps = sight(simulation, route, cameras.rig, form.cameras, form.crop_rows, cells)
+        return {"features": insight(simulation, route, label.hazards), "maps": maps}
 
     def _keep_beside(self, sample: PlannerSample) -> None:
         assert self._expert is not None and self._world is not None
-        simulation, cameras, _ = self._world
+        simulation, cameras = self._world
         with moved_aside(simulation, self._rng, self._collection.beside) as motion:
             label = self._expert.label(sample.t0_ns)
             if _eventful(label) or self._rng.random() < _UNEVENTFUL_KEPT:
@@ -198,9 +199,16 @@ def collect_drive(
 
 def _displace(simulation: Simulation, rng: np.random.Generator, strength: float) -> None:
     """Begin beside the lane's middle, not quite along it, at another speed."""
+    ego = simulation.ego
     aside = bounded(rng, 0.3 * strength, 0.7)
-    ego = moved(simulation.ego, 0.0, aside, bounded(rng, 0.03 * strength, 0.08))
-    simulation.ego = replace(ego, speed_mps=ego.speed_mps * float(rng.uniform(0.3, 1.5)))
+    turn = bounded(rng, 0.03 * strength, 0.08)
+    simulation.ego = replace(
+        ego,
+        x_m=ego.x_m - aside * math.sin(ego.yaw_rad),
+        y_m=ego.y_m + aside * math.cos(ego.yaw_rad),
+        yaw_rad=ego.yaw_rad + turn,
+        speed_mps=ego.speed_mps * float(rng.uniform(0.3, 1.5)),
+    )
 
 
 def load_driver(collection: Collection) -> PlannerBackend | None:

@@ -20,12 +20,14 @@ def make_foreign(
     A clip's pictures become grey, have their colours exchanged or inverted, or are cut in blocks
     that are shuffled, with another contrast and brightness; each clip in one way.
     """
+    if not len(clips):
+        return images
     images = images.clone()
     for clip in clips.tolist():
         rows = of_clip == clip
         kind, (gain, offset) = _draw(4, generator), torch.rand(2, generator=generator).tolist()
         seen = images[rows]
-        if kind == 0 or kind == 1:
+        if kind < 2:  # grey cameras are the likeliest
             seen = seen.mean(dim=1, keepdim=True).expand_as(seen)
         elif kind == 2:
             seen = 1.0 - seen[:, torch.randperm(3, generator=generator)]

@@ -104,7 +104,8 @@ class DistillHeads(nn.Module):
         super().__init__()
         width, queries = config.width, N_WAYPOINTS // config.waypoints_a_query
         # The summary is the short way to the images: what it lacks attention will not find.
-        seen = width + (queries * width if config.summary_channels else 0)
+        self.has_summary = bool(config.summary_channels)
+        seen = width + (queries * width if self.has_summary else 0)
         self.features = nn.Linear(seen, features[0]) if features else None
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("spread", torch.ones(features))
@@ -119,7 +120,7 @@ class DistillHeads(nn.Module):
         ones and small ones count like all others."""
         assert self.features is not None
         seen = context.tokens.mean(dim=1)
-        if context.start.dim() == 3 and self.features.in_features > seen.shape[-1]:
+        if self.has_summary:
             seen = torch.cat((seen, context.start.flatten(1)), dim=1)
         return self.features(seen).float() - (features - self.mean) / self.spread
 

@@ -66,9 +66,8 @@ def to_tensors(
         gains = tensor(gain[of_frame].astype(np.float32))[:, :, None, None]
         offsets = tensor(offset[of_frame].astype(np.float32))[:, :, None, None]
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        clips = int(batch.frame_clip.max()) + 1
-        chosen = torch.rand(clips, generator=generator) < augmentation.foreign
-        strange = np.repeat(chosen.numpy(), len(batch.speed) // clips)
+        chosen = torch.rand(shape[0], generator=generator) < augmentation.foreign
+        strange = np.repeat(chosen.numpy(), len(batch.speed) // shape[0])
         of_clip = tensor(batch.frame_clip)
         images = make_foreign(images, of_clip, chosen.nonzero()[:, 0], generator)
         fields = torch.randn((_NOISE_FIELDS, *images.shape[1:]), generator=generator).to(device)
@@ -138,9 +137,7 @@ def loss_terms(
         time = (draw / config.flow_steps).to(tensors.speed)
         noise = torch.randn(tensors.prior.shape, generator=generator).to(tensors.prior)
         start = tensors.prior + config.flow_start_std * noise
-        known = torch.isfinite(tensors.truth).flatten(1).all(dim=1)[:, None, None]
-        target = torch.where(known, tensors.truth, tensors.teacher)
-        x = start + time[:, None, None] * (target - start)
+        x = start + time[:, None, None] * (_target(tensors) - start)
         left = 1.0 - time
     change, queries = student.decode(context, x, time)
     action = (x + left[:, None, None] * change).float()
@@ -163,6 +160,12 @@ def loss_terms(
     return terms
 
 
+def _target(tensors: Tensors) -> Tensor:
+    """(B, 64, 2): the truth, or the teacher where it is not known."""
+    truth, told = losses.known(tensors.truth)
+    return torch.where(told[:, None, None], truth, tensors.teacher)
+
+
 @torch.no_grad()
 def planned(student: Student, tensors: Tensors) -> Tensor:
     """(B, 64, 2) normalised actions, as the vehicle would have them."""
@@ -174,8 +177,7 @@ def planned(student: Student, tensors: Tensors) -> Tensor:
 
 def errors_m(action: Tensor, tensors: Tensors) -> dict[str, Tensor]:
     """ADE (B,) m against the truth, or the teacher where it is not known, by horizon in s."""
-    known = torch.isfinite(tensors.truth).flatten(1).all(dim=1)[:, None, None]
-    target = torch.where(known, tensors.truth, tensors.teacher)
+    target = _target(tensors)
     path = losses.positions(action.float(), tensors.speed, tensors.scale)
     off = (path - losses.positions(target, tensors.speed, tensors.scale)).norm(dim=-1)
     return {name: off[:, :count].mean(dim=1) for name, count in HORIZONS.items()}

@@ -10,12 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alpamayo_ros import action_space
 from alpamayo_ros.types import Decisions, Plan, ReasoningSource
 from alpamayo_ros.world.hazards import Hazards, look
-from alpamayo_ros.world.insight import insight
 from alpamayo_ros.world.rollout import Rollout, roll_out
 from alpamayo_ros.world.route import Route
 from alpamayo_ros.world.scenario import Shift
@@ -42,7 +40,7 @@ class Label:
 
     plan: Plan
     confidence: float  # 0 … 1: low far from the way and where the brakes have to be hit
-    features: NDArray[np.float32]  # what it looked at: insight.NAMES
+    hazards: Hazards  # what it minded
 
 
 class Expert:
@@ -50,13 +48,13 @@ class Expert:
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
-        self._route = Route(simulation.scenario)
+        self.route = Route(simulation.scenario)
 
     def label(self, t0_ns: int) -> Label:
         """The plan of this instant, stamped t0."""
         simulation = self._simulation
-        hazards = look(simulation, self._route)
-        rollout = roll_out(simulation, self._route, hazards)
+        hazards = look(simulation, self.route)
+        rollout = roll_out(simulation, self.route, hazards)
         speed = simulation.ego.speed_mps
         xyz, rot = action_space.integrate(rollout.action, speed)
         decisions, reasoning = self._explain(rollout, hazards)
@@ -73,7 +71,7 @@ class Expert:
             decisions=decisions,
             model=NAME,
         )
-        return Label(plan, confidence(rollout), insight(simulation, self._route, hazards))
+        return Label(plan, confidence(rollout), hazards)
 
     # ---- why ---------------------------------------------------------------------------------
 
@@ -116,13 +114,13 @@ class Expert:
             return "Slow down because a pedestrian waits at the crossing"
         if limit == "slow":
             return f"Adapt speed because of the {self._slow_cause()}"
-        starting = self._speed < 0.6 * self._route.scenario.cruise_mps
+        starting = self._speed < 0.6 * self.route.scenario.cruise_mps
         return "Speed up because the way is free" if starting else "Keep speed, the way is free"
 
     def _slow_cause(self) -> str:
         simulation = self._simulation
         reach = max(6.0 * self._speed, 15.0)
-        stretch = self._route.slow_at(simulation.s_m, reach)
+        stretch = self.route.slow_at(simulation.s_m, reach)
         if stretch is not None:
             return stretch.cause + " ahead"
         for junction in simulation.scenario.junctions:
@@ -135,7 +133,7 @@ class Expert:
         """(decision, words, shift) of what happens sideways within the plan's reach."""
         s_m = self._simulation.s_m
         driven = float(np.sum(np.maximum(_speeds(rollout, self._speed), 0.0)) * 0.1)
-        shift = self._route.shift_at(s_m, driven)
+        shift = self.route.shift_at(s_m, driven)
         if shift is not None and s_m < shift.full_end_m:
             side = "left" if shift.offset_m > 0 else "right"
             kind = "out-of-lane nudge" if shift.leaves_lane else "in-lane nudge"

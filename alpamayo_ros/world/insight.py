@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from alpamayo_ros.world.agents import BRAKE_LIGHT_MPS2
 from alpamayo_ros.world.hazards import Hazards
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M
 from alpamayo_ros.world.route import Route
@@ -51,7 +52,7 @@ def insight(simulation: Simulation, route: Route, hazards: Hazards) -> NDArray[n
     lead = hazards.lead
     if lead is not None and (near := _nearness(lead.rear_m - front)):
         values["lead"] = near
-        values["lead_brakes"] = float(lead.acceleration_mps2 < -0.5)
+        values["lead_brakes"] = float(lead.acceleration_mps2 < BRAKE_LIGHT_MPS2)
         values["lead_stands"] = float(lead.speed_mps < 0.1)
     for light in scenario.lights:
         if near := _nearness(light.s_m - front, behind_m=2.0):

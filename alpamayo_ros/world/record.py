@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.world.drive import (
-    CONTROL_STEP_NS,
-    START_M,
-    Drive,
-    simulate,
-    start_world,
-)
+from alpamayo_ros.world.drive import CONTROL_STEP_NS, START_M, Drive, simulate, start_world
 from alpamayo_ros.world.driver import LaneDriver
 from alpamayo_ros.world.generate import generate_scene
 from alpamayo_ros.world.messages import DriveMessages

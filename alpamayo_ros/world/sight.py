@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros.types import IMAGE_HEIGHT
+from alpamayo_ros.world.boxes import Box
 from alpamayo_ros.world.rig import PinholeCamera, Rig
 from alpamayo_ros.world.route import Route
 from alpamayo_ros.world.scene import Actor
@@ -24,7 +25,7 @@ CLASSES = (
 )  # fmt: skip
 _REACH_M = 70.0
 _NEAREST_M = 0.5  # before a camera: what is nearer is cut off
-_HEAD_M = (0.2, 0.3, 0.7)  # half sizes of a light's housing
+_HEAD_M, _HEAD_BELOW_TOP_M = (0.4, 0.6, 1.4), 0.5  # a light's housing: sizes, where its middle is
 _ROAD_M = 3.5  # the ego's half of it, where lines are painted
 Array = NDArray[np.float64]
 
@@ -96,15 +97,13 @@ def _classes(actor: Actor, yaw_rad: float) -> tuple[str, ...]:
 def _corners(actor: Actor) -> Array:
     """(8, 3) of its box; of a light its housing's."""
     length, width, height = actor.size_m
-    half, middle = np.array((0.5 * length, 0.5 * width, 0.5 * height)), 0.5 * height
+    bottom = 0.0
     if actor.kind == "light":
-        half, middle = np.array(_HEAD_M), height - 0.5
-    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-    x, y, z = (signs * half).T
-    cos, sin = math.cos(actor.yaw_rad), math.sin(actor.yaw_rad)
-    return np.column_stack(
-        (actor.x_m + cos * x - sin * y, actor.y_m + sin * x + cos * y, middle + z)
-    )
+        middle = height - _HEAD_BELOW_TOP_M
+        length, width, tall = _HEAD_M
+        bottom, height = middle - 0.5 * tall, middle + 0.5 * tall
+    footprint = Box(actor.x_m, actor.y_m, actor.yaw_rad, length, width).corners()
+    return np.array([(x, y, z) for z in (bottom, height) for x, y in footprint])
 
 
 def _area(
