@@ -190,7 +190,7 @@ def test_sight_is_where_things_are_in_the_pictures() -> None:
     simulation = Simulation(make_scenario("lead", 1))
     assert simulation.lead is not None
     route, rig = Route(simulation.scenario), default_rig(288, 160)
-    cameras, crop = ("cross_left", "front_wide", "front_tele"), (96, 288)
+    cameras, crop = ("cross_left", "front_wide", "front_tele"), 3 * ((96, 288),)
     rear = simulation.lead.s_m - 0.5 * simulation.lead.size_m[0]
     columns = {}
     for aside in (0.0, 2.0):

@@ -178,8 +178,7 @@ def _form(student: str) -> Any:
     from alpamayo_ros.distill.shard import ImageForm
     from alpamayo_ros.distill.train_config import student_by_name
 
-    config = student_by_name(student)
-    return ImageForm(config.cameras, config.crop_rows, config.input_size)
+    return ImageForm.of(student_by_name(student))
 
 
 def _make(args: argparse.Namespace, store: Any, maker: Any, names: list[str]) -> int:

@@ -24,9 +24,10 @@ Encode = Callable[[NDArray[np.float32]], Features]  # (1, C, 3, H, W) -> (1, C, 
 KEPT = 2 * N_FRAMES
 
 
-def prepared(image: NDArray[np.uint8], spec: StudentSpec) -> NDArray[np.float32]:
-    """The pipeline's (320, 576, 3) uint8 RGB to the encoder's (3, H, W), as in training."""
-    return inputs.pixels(spec.config, inputs.reduced(spec.config, image))
+def prepared(image: NDArray[np.uint8], slot: int, spec: StudentSpec) -> NDArray[np.float32]:
+    """The pipeline's (320, 576, 3) uint8 RGB of the student's camera number `slot` to the encoder's
+    (3, H, W), as in training."""
+    return inputs.pixels(spec.config, inputs.reduced(spec.config, slot, image))
 
 
 class FeatureCache:
@@ -82,7 +83,7 @@ class FeatureCache:
         """(1, C, 3, H, W): the encoder's input for the frames at t0."""
         images = np.zeros(self._spec.encoder_inputs["images"], np.float32)
         for row, slot in enumerate(self._slots_of(sample)):
-            images[0, slot] = prepared(sample.images[row, -1], self._spec)
+            images[0, slot] = prepared(sample.images[row, -1], slot, self._spec)
         return images
 
     def _slots_of(self, sample: PlannerSample) -> list[int]:
@@ -105,7 +106,7 @@ class FeatureCache:
             images = np.zeros(self._spec.encoder_inputs["images"], np.float32)
             turns = {slot: frames[turn] for slot, frames in new.items() if turn < len(frames)}
             for slot, (_, image) in turns.items():
-                images[0, slot] = prepared(image, self._spec)
+                images[0, slot] = prepared(image, slot, self._spec)
             features = self._encode(images)
             self.encoded += len(turns)
             for slot, (stamp, _) in turns.items():

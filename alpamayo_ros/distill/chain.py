@@ -135,13 +135,12 @@ def _split(labels: Sequence[Labels], share: float, clip_length: int) -> tuple[La
 
 def _check_form(stage: StageConfig, labels: Sequence[Labels]) -> None:
     """Raises TrainConfigError where a student's images are not what the labels hold."""
-    config = stage.student
-    wanted = ImageForm(config.cameras, config.crop_rows, config.input_size)
+    wanted = ImageForm.of(stage.student)
     for entry in labels:
         if entry.form != wanted:
             raise TrainConfigError(
                 f"stage {stage.name}: {entry.folder} holds images of {entry.form.to_dict()}, the "
-                f"student wants {wanted.to_dict()}: label with --student {config.name}"
+                f"student wants {wanted.to_dict()}: label with --student {stage.student.name}"
             )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.student.config import Rows, StudentConfig
 from alpamayo_ros.student.inputs import command_of, reduced_to
 from alpamayo_ros.types import CAMERA_NAMES, N_FRAMES, Plan, PlannerSample
 
@@ -31,6 +32,7 @@ REQUIRED: Mapping[str, int] = {
 OPTIONAL: Mapping[str, int] = {"logits": 2, "features": 1, "attention": 2, "maps": 4}
 MAP_CELL = 16  # pixels of a reduced image that a cell of `maps` (C, K, rows, columns) is wide
 UNKNOWN = 255  # in maps
+_FORM = ("cameras", "crop_rows", "input_size")
 
 
 class LabelError(UserError):
@@ -39,17 +41,27 @@ class LabelError(UserError):
 
 @dataclass(frozen=True)
 class ImageForm:
-    """How images are stored: `StudentConfig` has the same three."""
+    """How images are stored: as a student takes them."""
 
     cameras: tuple[str, ...]
-    crop_rows: tuple[int, int]
+    crop_rows: tuple[Rows, ...]  # one pair a camera
     input_size: tuple[int, int]
+
+    @classmethod
+    def of(cls, config: StudentConfig) -> ImageForm:
+        """The form that a student takes."""
+        return cls(config.cameras, config.crop_rows, config.input_size)
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> ImageForm:
+        """The inverse of `to_dict`. Raises ModelError."""
+        return cls.of(StudentConfig(**{name: entries[name] for name in _FORM}))
 
     def to_dict(self) -> dict[str, Any]:
         """As YAML and JSON take it."""
         return {
             "cameras": list(self.cameras),
-            "crop_rows": list(self.crop_rows),
+            "crop_rows": list(map(list, self.crop_rows)),
             "input_size": list(self.input_size),
         }
 
@@ -111,7 +123,7 @@ class ShardWriter:
                     self._known[key] = len(self._frames)
                     image = sample.images[row, frame]
                     self._frames.append(
-                        reduced_to(image, self.form.crop_rows, self.form.input_size)
+                        reduced_to(image, self.form.crop_rows[place], self.form.input_size)
                     )
                 index[place, frame] = self._known[key]
         return index

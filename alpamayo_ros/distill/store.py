@@ -103,8 +103,7 @@ class Labels:
     @property
     def form(self) -> ImageForm:
         """How its images are stored."""
-        images = self.manifest["images"]
-        return ImageForm(*(tuple(images[key]) for key in ("cameras", "crop_rows", "input_size")))
+        return ImageForm.from_dict(self.manifest["images"])
 
 
 def open_labels(folder: Path, check: bool = True) -> Labels:

@@ -12,6 +12,8 @@ from alpamayo_ros.errors import ModelError
 from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, N_FRAMES, N_WAYPOINTS
 from alpamayo_ros.yaml_text import YamlError, read_yaml
 
+Rows = tuple[int, int]  # [first, last) of IMAGE_HEIGHT
+
 HEADS = ("regression", "flow")
 NECKS = ("flatten", "grid")
 
@@ -26,8 +28,9 @@ class StudentConfig:
     name: str = "student"
     # In the order of the model's camera table, as samples have them.
     cameras: tuple[str, ...] = ("cross_left", "front_wide", "cross_right", "front_tele")
-    # ---- images: rows [first, last) of 320, then an area average to input_size
-    crop_rows: tuple[int, int] = (0, IMAGE_HEIGHT)
+    # ---- images: rows [first, last) of 320, one pair for each camera (one pair alone: for all),
+    # then an area average to input_size
+    crop_rows: tuple[Rows, ...] = ((0, IMAGE_HEIGHT),)
     input_size: tuple[int, int] = (160, 288)  # height, width
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -62,16 +65,18 @@ class StudentConfig:
             value = getattr(self, entry.name)
             if isinstance(value, list):
                 object.__setattr__(self, entry.name, tuple(value))
+        object.__setattr__(self, "crop_rows", _each(self.crop_rows, len(self.cameras)))
         height, width = self.input_size
-        first, last = self.crop_rows
         unknown = [name for name in self.cameras if name not in CAMERA_NAMES]
         order = [CAMERA_NAMES.index(name) for name in self.cameras if name in CAMERA_NAMES]
         faults = {
             f"unknown camera {', '.join(unknown)}": unknown,
             f"cameras want the order {', '.join(CAMERA_NAMES)}": order != sorted(set(order)),
             "it needs a camera": not self.cameras,
-            f"crop_rows {first}, {last} are not within 0 … {IMAGE_HEIGHT}":
-                not 0 <= first < last <= IMAGE_HEIGHT,
+            f"crop_rows are {len(self.crop_rows)} pairs for {len(self.cameras)} cameras":
+                len(self.crop_rows) != len(self.cameras),
+            f"crop_rows {list(map(list, self.crop_rows))} are not within 0 … {IMAGE_HEIGHT}":
+                not all(0 <= first < last <= IMAGE_HEIGHT for first, last in self.crop_rows),
             f"input_size {height} x {width} is no multiple of the stride {self.stride}":
                 self.stride < 1 or height % self.stride or width % self.stride,
             f"head {self.head!r} is none of {', '.join(HEADS)}": self.head not in HEADS,
@@ -104,8 +109,18 @@ class StudentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, as YAML and JSON take them."""
-        entries = dataclasses.asdict(self)
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in entries.items()}
+        return {name: _lists(value) for name, value in dataclasses.asdict(self).items()}
+
+
+def _each(rows: Any, cameras: int) -> tuple[Rows, ...]:
+    """One pair a camera, from pairs or from the pair of all."""
+    flat = len(rows) == 2 and not any(isinstance(entry, (list, tuple)) for entry in rows)
+    pairs = tuple(tuple(pair) for pair in ((rows,) if flat else rows))
+    return pairs * cameras if len(pairs) == 1 else pairs
+
+
+def _lists(value: Any) -> Any:
+    return list(map(_lists, value)) if isinstance(value, (list, tuple)) else value
 
 
 def student_config(content: Any, where: str) -> StudentConfig:
@@ -127,6 +142,9 @@ def student_config(content: Any, where: str) -> StudentConfig:
 
 def _fits(value: Any, default: Any, key: str = "") -> bool:
     """Whether a value of YAML has a default's type, item by item."""
+    if key == "crop_rows":
+        rows = value if isinstance(value, (list, tuple)) and value else [None]
+        return _fits(rows, (0, 0)) or all(_fits(pair, (0, 0)) for pair in rows)
     if isinstance(default, tuple):
         fits = isinstance(value, (list, tuple)) and all(_fits(v, default[0]) for v in value)
         # Names and frames may be more or fewer; sizes, rows and colours may not.

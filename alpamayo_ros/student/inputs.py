@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.backends.kinematic import carried_on
-from alpamayo_ros.student.config import StudentConfig
+from alpamayo_ros.student.config import Rows, StudentConfig
 from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, IMAGE_WIDTH, PlannerSample
 
 Array = NDArray[np.float32]
@@ -60,17 +60,18 @@ def camera_rows(config: StudentConfig, sample: PlannerSample) -> list[int | None
     return [rows.get(name) for name in config.cameras]
 
 
-def reduced(config: StudentConfig, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The pipeline's (320, 576, 3) cropped and area-averaged to the input size, still uint8.
+def reduced(config: StudentConfig, camera: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pipeline's (320, 576, 3) of the student's camera number `camera`, cropped and
+    area-averaged to the input size, still uint8.
 
     Rounding to uint8 is part of the definition: training stores images so. An image of the same
     proportions is taken too: a world may be rendered smaller for training.
     """
-    return reduced_to(image, config.crop_rows, config.input_size)
+    return reduced_to(image, config.crop_rows[camera], config.input_size)
 
 
 def reduced_to(
-    image: NDArray[np.uint8], crop_rows: tuple[int, int], size: tuple[int, int]
+    image: NDArray[np.uint8], crop_rows: Rows, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """`reduced` to (height, width) by rows of 320. Raises ValueError on other proportions."""
     rows, columns = image.shape[:2]
@@ -98,7 +99,7 @@ def frame_images(config: StudentConfig, sample: PlannerSample, frame: int) -> Ar
     images = np.zeros((len(config.cameras), 3, *config.input_size), np.float32)
     for place, row in enumerate(camera_rows(config, sample)):
         if row is not None:
-            images[place] = pixels(config, reduced(config, sample.images[row, frame]))
+            images[place] = pixels(config, reduced(config, place, sample.images[row, frame]))
     return images
 
 

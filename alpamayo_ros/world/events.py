@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ Content = dict[str, Any]
 
 _GENTLE_1PM = 1.0 / 75.0
 _RAMP_M = 18.0
-_PASSING_GAP_M = 0.7  # between the ego and a stopped car, sideways
+_PASSING_GAP_M = 1.0  # between the ego and a stopped car, sideways
 _COATS: tuple[Colour, ...] = (
     (0.75, 0.15, 0.15), (0.15, 0.25, 0.65), (0.85, 0.75, 0.20), (0.20, 0.20, 0.22),
     (0.85, 0.85, 0.85), (0.15, 0.50, 0.30),
@@ -46,9 +47,9 @@ def stopped_car(rng: np.random.Generator, road: Road, s_m: float, number: int) -
     """At the right edge, so that the lane still has room, or in the way, so that it has not."""
     size, colour = car_look(rng)
     in_the_way = rng.random() < 0.5
-    left_side = float(rng.uniform(-1.5, -0.9) if in_the_way else rng.uniform(-2.75, -2.5))
+    left_side = float(rng.uniform(-1.5, -0.9) if in_the_way else rng.uniform(-2.95, -2.7))
     car = StoppedCar(f"stopped{number}", s_m, left_side - 0.5 * size[1], size, colour)
-    gap = _PASSING_GAP_M if in_the_way else 0.5
+    gap = _PASSING_GAP_M if in_the_way else 0.55
     shift = left_side + gap + 0.5 * WIDTH_M - EGO_LANE_OFFSET_M
     rear, front = s_m - 0.5 * size[0], s_m + 0.5 * size[0]
     full, full_end = rear - 7.0, front + 3.0
@@ -86,8 +87,8 @@ def stop_light(rng: np.random.Generator, road: Road, s_m: float, number: int) ->
 
 
 def junction_light(rng: np.random.Generator, s_m: float) -> StopLight | None:
-    """A light before a junction; most have none."""
-    light = _light(rng, s_m, f"light_at_{s_m:.0f}")
+    """A light before a junction, at its near corner; most have none."""
+    light = replace(_light(rng, s_m, f"light_at_{s_m:.0f}"), mast_m=6.0)
     return light if rng.random() < 0.35 else None
 
 

@@ -14,8 +14,8 @@ from alpamayo_ros.world.route import Route
 from alpamayo_ros.world.scenario import LightColour, Shift
 from alpamayo_ros.world.simulation import Simulation
 
-LINE_MARGIN_M = 1.0  # the bumper stands so far before a stop line
-CROSSING_MARGIN_M = 4.0  # and so far before a crossing's middle
+LINE_MARGIN_M = 2.0  # the bumper stands so far before a stop line
+CROSSING_MARGIN_M = 5.0  # and so far before a crossing's middle
 _LOOK_M = 90.0
 _YELLOW_BRAKING_MPS2 = 2.8  # a yellow light that asks for more is driven through
 _RED_BRAKING_MPS2 = 7.0
@@ -86,7 +86,7 @@ def _pedestrians(simulation: Simulation) -> list[Stop]:
         ahead = pedestrian.s_m - front
         if not -0.5 < ahead < _LOOK_M or not pedestrian.walking or _has_passed(pedestrian):
             continue
-        at = min(pedestrian.crossing_m - CROSSING_MARGIN_M, pedestrian.s_m - 2.5)
+        at = min(pedestrian.crossing_m - CROSSING_MARGIN_M, pedestrian.s_m - 3.0)
         if at < front and ahead > 1.0:  # too late for the line: still before the person
             at = max(at, front - 0.1)
         stops.append(

@@ -18,7 +18,7 @@ _CURVATURE_RATE = 0.18  # 1/m a second: what the steering can follow
 _ACCELERATION_MPS2, _BRAKING_MPS2, _HARDEST_MPS2 = 1.4, 2.5, 7.5
 _STOP_BRAKING_MPS2 = 1.6  # comfortable; braked harder only where the way is shorter
 _JERK_MPS3, _HARD_JERK_MPS3 = 2.5, 15.0
-_HEADWAY_S, _STANDING_GAP_M = 1.5, 3.0
+_HEADWAY_S, _STANDING_GAP_M = 1.5, 4.0
 _WAITING_MPS = 6.0  # past a crossing at whose kerb somebody waits
 _WAITING_BEFORE_M = 22.0
 

@@ -74,6 +74,7 @@ class StopLight:
     yellow_s: float
     red_s: float
     phase_s: float  # how far into the green it is at time 0
+    mast_m: float = 12.0  # behind the line, so that who stands there sees it well
 
     def colour(self, time_s: float) -> LightColour:
         """What it shows."""

@@ -28,6 +28,7 @@ _NEAREST_M = 0.5  # before a camera: what is nearer is cut off
 _HEAD_M, _HEAD_BELOW_TOP_M = (0.4, 0.6, 1.4), 0.5  # a light's housing: sizes, where its middle is
 _ROAD_M = 3.5  # the ego's half of it, where lines are painted
 Array = NDArray[np.float64]
+Rows = tuple[int, int]  # [first, last)
 
 
 def sight(
@@ -35,18 +36,18 @@ def sight(
     route: Route,
     rig: Rig,
     cameras: tuple[str, ...],
-    crop_rows: tuple[int, int],
+    crop_rows: tuple[Rows, ...],
     cells: tuple[int, int],
 ) -> NDArray[np.uint8]:
     """(C, len(CLASSES), rows, columns) of 0 and 1: whether something reaches into a cell.
 
-    `crop_rows` of 320 are what `cells` (rows, columns) divide. Nothing hides anything.
+    `crop_rows` of 320, one pair a camera, are what `cells` (rows, columns) divide. Nothing hides anything.
     """
     by_name = {camera.name: camera for camera in rig}
     maps = np.zeros((len(cameras), len(CLASSES), *cells), np.uint8)
     for names, points in _seen(simulation, route):
         for place, name in enumerate(cameras):
-            area = _area(by_name[name], points, crop_rows, cells)
+            area = _area(by_name[name], points, crop_rows[place], cells)
             if area is not None:
                 for found in names:
                     maps[place, CLASSES.index(found), area[0], area[1]] = 1
@@ -107,7 +108,7 @@ def _corners(actor: Actor) -> Array:
 
 
 def _area(
-    camera: PinholeCamera, points: Array, crop_rows: tuple[int, int], cells: tuple[int, int]
+    camera: PinholeCamera, points: Array, crop_rows: Rows, cells: tuple[int, int]
 ) -> tuple[slice, slice] | None:
     """The cells (rows, columns) that a thing's outline on the picture touches; None: none."""
     depth = ((points - np.array(camera.position_in_rig_m)) @ camera.rig_from_optical)[:, 2]

@@ -21,7 +21,6 @@ from alpamayo_ros.world.vehicle import Command
 STEP_NS = 20_000_000
 START_SPEED_SHARE = 0.6  # of the scenario's cruising speed
 _CONE_COLOUR = (0.92, 0.38, 0.08)
-_LIGHT_BEHIND_M = 6.0  # the line, so that who stands there still sees it
 _NEAR_M = 14.0  # obstacles further away are no candidates for the closest gap
 _ONCOMING_REACH_M = 400.0
 
@@ -122,7 +121,7 @@ class Simulation:
     def _light_actor(self, index: int) -> Actor:
         light = self.scenario.lights[index]
         road = self.scenario.road
-        x_m, y_m = (float(v) for v in road.points(light.s_m + _LIGHT_BEHIND_M, -4.6))
+        x_m, y_m = (float(v) for v in road.points(light.s_m + light.mast_m, -4.6))
         yaw = float(road.heading(light.s_m))
         return Actor(light.name, "light", x_m, y_m, yaw, 0.0, (0.3, 0.3, 2.9), (0.2, 0.2, 0.2),
                      light.colour(self.time_s))  # fmt: skip

@@ -21,7 +21,7 @@ from alpamayo_ros.types import (
 
 CONFIG = StudentConfig(
     name="small",
-    crop_rows=(64, 320),
+    crop_rows=((64, 320),),
     input_size=(32, 64),
     backbone="mobilenetv3_small_050",
     stride=16,
@@ -32,7 +32,7 @@ CONFIG = StudentConfig(
     encoder_layers=1,
     decoder_layers=1,
 )
-FORM = ImageForm(CONFIG.cameras, CONFIG.crop_rows, CONFIG.input_size)
+FORM = ImageForm.of(CONFIG)
 STEP_NS = 100_000_000
 
 

@@ -44,7 +44,7 @@ def test_a_shard_gives_back_what_it_was_given(tmp_path: Path) -> None:
     sample, index = small.sample(2), shard.arrays["frame_index"][2]
     for camera in range(4):
         for frame in range(4):
-            wanted = reduced(small.CONFIG, sample.images[camera, frame])
+            wanted = reduced(small.CONFIG, camera, sample.images[camera, frame])
             np.testing.assert_array_equal(shard.frames[index[camera, frame]], wanted)
     np.testing.assert_allclose(shard.arrays["action"][1], small.plan(1).action, rtol=1e-6)
     assert np.isnan(shard.arrays["truth"]).all()

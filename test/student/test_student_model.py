@@ -149,12 +149,12 @@ def test_images_are_cropped_and_averaged_over_areas() -> None:
     """4 x 9 pixels of the crop become one, by their mean."""
     image = np.zeros((320, 576, 3), np.uint8)
     image[64:72, :9] = (80, 40, 20)
-    small_image = inputs.reduced(small.CONFIG, image)
+    small_image = inputs.reduced(small.CONFIG, 0, image)
     assert small_image.shape == (32, 64, 3)
     assert small_image[0, 0].tolist() == [80, 40, 20]
     assert small_image[1:].max() == 0 and small_image[0, 1:].max() == 0
     with pytest.raises(ValueError, match="100 x 100"):
-        inputs.reduced(small.CONFIG, np.zeros((100, 100, 3), np.uint8))
+        inputs.reduced(small.CONFIG, 0, np.zeros((100, 100, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
