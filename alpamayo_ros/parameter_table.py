@@ -188,6 +188,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         100.0,
     ),
     Parameter(
+        "repair_ticks",
+        10,
+        "repaired plans in a row that go out; a model that exceeds a limit for longer wants to, and "
+        "the vehicle is stopped; 0: any number",
+        0,
+        1000,
+    ),
+    Parameter(
         "fallback_recovery_ticks",
         3,
         "good plans in a row after which they are driven again",

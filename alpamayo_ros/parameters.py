@@ -109,6 +109,7 @@ def _safety(v: Mapping[str, Any]) -> SafetySettings:
         enforce=v["safety"] == "enforce",
         recovery_ticks=int(v["fallback_recovery_ticks"]),
         lock_ticks=int(v["fallback_lock_ticks"]),
+        repair_ticks=int(v["repair_ticks"]),
         max_plan_age_ns=_ns(v["plan_age_limit_ms"]),
         fallback_on_path=v["fallback_on_path"],
     )

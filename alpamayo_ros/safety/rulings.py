@@ -18,6 +18,7 @@ class SafetySettings:
     enforce: bool = True  # False: violations are named and the plan goes out all the same
     recovery_ticks: int = 3  # good plans in a row that end a fallback
     lock_ticks: int = 10  # unsafe plans in a row after which none is driven any more; 0: never
+    repair_ticks: int = 10  # repaired plans in a row that go out; 0: any number
     max_plan_age_ns: int = 500 * NS_PER_MS
     fallback_on_path: bool = True
 

@@ -16,7 +16,7 @@ from alpamayo_ros.safety.fallback import Fallback
 from alpamayo_ros.safety.pull_away import PullAway
 from alpamayo_ros.safety.rulings import Ego, FallbackPlan, Ruling, SafetySettings
 from alpamayo_ros.safety.track import Track, relocation, track_of
-from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict
+from alpamayo_ros.safety.verdict import SafetyAction, SafetyVerdict, Violation, ViolationName
 from alpamayo_ros.types import (
     NS_PER_MS,
     NS_PER_S,
@@ -64,7 +64,7 @@ class SafetyStage:
         self.verdict = SafetyVerdict(True)
         self._newest_t0_ns = 0
         self._fell_ns = now_ns  # when the stop under way began
-        self._unsafe_in_a_row = 0
+        self._unsafe_in_a_row = self._repaired_in_a_row = 0
         self._released_ns = now_ns  # when a plan last went out
         self._next_ns = 0  # when the next fallback is due
 
@@ -85,7 +85,7 @@ class SafetyStage:
         """
         if engaged != self.engaged:
             self._forget()
-            self._unsafe_in_a_row = 0
+            self._unsafe_in_a_row = self._repaired_in_a_row = 0
         self.engaged = engaged
 
     # ---- what comes in -----------------------------------------------------------------------
@@ -124,6 +124,7 @@ class SafetyStage:
         )
         try:
             chosen, verdict = choose(plan, situation, settings.vehicle, repairs=settings.enforce)
+            verdict = self._without_lasting_repairs(verdict)
             if settings.enforce and verdict.ok:
                 chosen, verdict = self._without_hesitation(chosen, verdict, situation)
         except Exception as error:  # whatever a model hands over, the vehicle gets a plan
@@ -204,6 +205,19 @@ class SafetyStage:
         return FallbackPlan(plan, odometry_from_rig, start.frame_id, self.reason, shown)
 
     # ---- inside ------------------------------------------------------------------------------
+
+    def _without_lasting_repairs(self, verdict: SafetyVerdict) -> SafetyVerdict:
+        """A slip is repaired; a model that slips all the time is led where it was not going."""
+        if verdict.action is not ACTION.REPAIRED:
+            if verdict.ok:
+                self._repaired_in_a_row = 0
+            return verdict
+        self._repaired_in_a_row += 1
+        limit = self._settings.repair_ticks
+        if not 0 < limit < self._repaired_in_a_row:
+            return verdict
+        lasting = Violation(ViolationName.LASTING, self._repaired_in_a_row, limit, "plans")
+        return SafetyVerdict(False, (*verdict.violations, lasting), ACTION.REJECTED)
 
     def _without_hesitation(
         self, plan: Plan, verdict: SafetyVerdict, situation: Situation

@@ -30,6 +30,7 @@ class ViolationName(str, enum.Enum):
     LATERAL = "lateral"
     CURVATURE = "curvature"
     CURVATURE_RATE = "curvature_rate"
+    LASTING = "lasting"  # brought back within a limit again and again: no slip, but what it wants
     HESITATES = "hesitates"  # about to pull away, and again, and again
     JUMP_FORWARD = "jump_forward"  # away from the plan before, seen from where the rig is now
     JUMP_SIDEWAYS = "jump_sideways"

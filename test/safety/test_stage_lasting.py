@@ -83,6 +83,20 @@ def test_nine_do_not() -> None:
     assert not subject.locked
 
 
+def test_a_limit_that_is_exceeded_all_the_time_stops_the_vehicle() -> None:
+    """Three slips in a row are mended, the fourth means it; a plan without one starts anew."""
+    subject = stage(repair_ticks=3)
+    slip = actions(0.0, 0.0505)  # at 10 m/s a hundredth more than 5 m/s^2 sideways
+    for k in range(8):
+        ruling = judge(subject, T0_NS + ms(100 * k), actions(0.0, 0.045) if k == 3 else slip)
+        wanted = {3: "accepted", 7: "rejected"}.get(k, "repaired")
+        assert str(ruling.verdict.action) == wanted, (k, ruling.verdict)
+    assert ruling.rejection is not None
+    assert "lateral" in ruling.rejection.detail
+    assert "lasting 4 plans (limit 3 plans)" in ruling.rejection.detail
+    assert subject.fallback(pose_at(T0_NS + ms(750)), T0_NS + ms(760)) is not None
+
+
 def test_a_stop_that_lasts_grows_harder() -> None:
     """Comfortable at first, and by how much it does not know what comes afterwards."""
     subject = stage()
