@@ -1,4 +1,4 @@
-"""How `pytest -n 2` (pytest-xdist) deals out the tests: the nodes' processes are alone together."""
+"""How `pytest -n 2` (pytest-xdist) deals out the tests: nodes that keep a rhythm are alone together."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from typing import Any
 
 import pytest
 
-# One after the other in one worker, and after all others: tests whose processes are waited for.
+# One after the other in one worker, and after all others: tests whose processes keep a rhythm.
 PROCESSES = "rosbag_tests/"
-WITHOUT_PROCESSES = tuple(
-    f"{PROCESSES}test_{name}.py" for name in ("compat", "faults", "faults_of_models", "replay")
+NOT_ALONE = tuple(
+    f"{PROCESSES}test_{name}.py"
+    for name in (
+        *("compat", "faults", "faults_of_models", "replay"),  # no processes
+        # Processes that wait for each other, however long that takes.
+        *("bad_images", "bench_smoke", "doctor_live", "executor", "lifecycle", "markers", "policy"),
+        *("questions", "reasoning_after", "replay_processes", "student_node", "vla_node"),
+    )
 )
 # In one worker, for the fixtures that they share. Other tests go by file.
 TOGETHER = ("test/student/",)
@@ -17,13 +23,13 @@ TOGETHER = ("test/student/",)
 
 def _scope(nodeid: str) -> str:
     file = nodeid.split("::", 1)[0]
-    if file.startswith(PROCESSES) and file not in WITHOUT_PROCESSES:
+    if file.startswith(PROCESSES) and file not in NOT_ALONE:
         return PROCESSES
     return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever waits for processes comes last."""
+    """Whatever wants the machine for itself comes last."""
     items.sort(key=lambda item: _scope(item.nodeid) == PROCESSES)
 
 
