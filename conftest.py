@@ -1,4 +1,4 @@
-"""How `pytest -n 2` (pytest-xdist) deals out the tests: nodes that keep a rhythm are alone together."""
+"""How `pytest -n 2` (pytest-xdist) deals out the tests: nodes that keep a rhythm are alone."""
 
 from __future__ import annotations
 

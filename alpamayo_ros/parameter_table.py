@@ -190,8 +190,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "repair_ticks",
         10,
-        "repaired plans in a row that go out; a model that exceeds a limit for longer wants to, and "
-        "the vehicle is stopped; 0: any number",
+        "repaired plans in a row that go out; a model that exceeds a limit for longer wants to, "
+        "and the vehicle is stopped; 0: any number",
         0,
         1000,
     ),

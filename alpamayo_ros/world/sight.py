@@ -41,7 +41,8 @@ def sight(
 ) -> NDArray[np.uint8]:
     """(C, len(CLASSES), rows, columns) of 0 and 1: whether something reaches into a cell.
 
-    `crop_rows` of 320, one pair a camera, are what `cells` (rows, columns) divide. Nothing hides anything.
+    `crop_rows` of 320, one pair a camera, are what `cells` (rows, columns) divide. Nothing hides
+    anything.
     """
     by_name = {camera.name: camera for camera in rig}
     maps = np.zeros((len(cameras), len(CLASSES), *cells), np.uint8)
