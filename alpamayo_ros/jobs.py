@@ -22,6 +22,11 @@ _ResultOut = TypeVar("_ResultOut", covariant=True)
 _AHEAD = 2  # items that wait in line for each worker
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 class Task(Protocol[_ItemIn, _ResultOut]):
     """What is done to every item: picklable, and heavy things only in `open`."""
 
@@ -120,7 +125,7 @@ def _threads_for(workers: int) -> Iterator[None]:
     if name in os.environ:
         yield
         return
-    os.environ[name] = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    os.environ[name] = str(max(1, cores() // workers))
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -183,13 +182,13 @@ def _form(student: str) -> Any:
 
 def _make(args: argparse.Namespace, store: Any, maker: Any, names: list[str]) -> int:
     """Make what is missing, then the manifest."""
-    from alpamayo_ros.jobs import Machines, run_all
+    from alpamayo_ros.jobs import Machines, cores, run_all
 
     left = [name for name in names if not store.has(name)]
     if len(left) < len(names):
         print(f"{len(names) - len(left)} of {len(names)} shards are there", file=sys.stderr)
     progress = Progress("labelling", len(left), "shards")
-    machines = Machines(args.jobs or len(os.sched_getaffinity(0)), args.ray)
+    machines = Machines(args.jobs or cores(), args.ray)
     try:
         for done, _ in enumerate(run_all(maker, left, machines), start=1):
             progress.update(done)

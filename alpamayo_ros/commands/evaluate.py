@@ -14,7 +14,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -70,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from alpamayo_ros.evaluation import tables
     from alpamayo_ros.evaluation.campaign import entrants, jobs_of, run_jobs
     from alpamayo_ros.evaluation.results import collect, write_results
+    from alpamayo_ros.jobs import cores
 
     started_s = time.perf_counter()
     tables.need_pyarrow()
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         done += 1
         progress.update(done)
 
-    workers = args.jobs or len(os.sched_getaffinity(0))
+    workers = args.jobs or cores()
     try:
         results = run_jobs(jobs, args.out / "shards", workers, args.ray, on_result)
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -65,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Drive, then report."""
+    from alpamayo_ros.jobs import cores
     from alpamayo_ros.world.campaign import Campaign, run_campaign, summarise
 
     if not 0.0 <= args.latency_ms <= 500.0:
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.out is not None:
         make_folder(args.out)
-    jobs = min(args.jobs or len(os.sched_getaffinity(0)), len(campaign.drives))
+    jobs = min(args.jobs or cores(), len(campaign.drives))
     started = time.perf_counter()
     progress = Progress("driving", len(campaign.drives), "drives")
     done = 0

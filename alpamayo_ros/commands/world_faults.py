@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.commands.world_drive import kinds_of, seeds_of
-from alpamayo_ros.jobs import Machines, in_order
+from alpamayo_ros.jobs import Machines, cores, in_order
 
 DESCRIPTION = """Inject each fault at 10 m/s into the expert's closed-loop drives.
 
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         (fault, kind, seed, safety)
         for fault in faults for kind in kinds for seed in seeds for safety in (False, True)
     ]  # fmt: skip
-    results = _drive_all(jobs, args.jobs or len(os.sched_getaffinity(0)))
+    results = _drive_all(jobs, args.jobs or cores())
     rows = {fault: _row([r for r in results if r["fault"] == fault]) for fault in faults}
     write_json(args.json, {"summary": rows, "drives": results})
     if str(args.json) != "-":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from alpamayo_ros.evaluation.figures import (
 )
 from alpamayo_ros.evaluation.scoring import Scorer
 from alpamayo_ros.evaluation.tables import PLANNED, TIMING, Row, Shard
+from alpamayo_ros.jobs import cores
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.sampling import Selection, UnreadableFrame
 from alpamayo_ros.types import IMAGE_HEIGHT, IMAGE_WIDTH, Plan, Rejection
@@ -176,7 +176,7 @@ class Evaluator:
 @contextmanager
 def _decoding(looks: bool) -> Iterator[Callable[[LazyImage], object]]:
     """Decodes images beside the reading of others; never beside the model, whose time counts."""
-    if not looks or len(os.sched_getaffinity(0)) == 1:
+    if not looks or cores() == 1:
         yield lambda image: None
         return
     with ThreadPoolExecutor(1) as pool:

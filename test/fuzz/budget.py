@@ -1,6 +1,7 @@
 """How many cases a target gets: a few, always the same, in the suite; `make fuzz`: many new ones.
 
-A case that takes longer than HANG_S counts as a hang, in Python or in a library's C code.
+A case that computes for longer than HANG_S counts as a hang, in Python or in a library's C code; so
+does one that waits for ten times as long. A busy machine makes neither.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hypothesis.strategies import SearchStrategy
 
 CASES = int(os.environ.get("FUZZ_CASES", "0"))
 SMALL = 15  # of each target, in the suite
-HANG_S = 60  # the slowest case takes a second on a busy machine
+HANG_S, WAITS_S = 60, 600  # the slowest case takes a second
 COUNTS: Counter[str] = Counter()
 
 Check = Callable[..., None]
@@ -31,12 +32,14 @@ def fuzzed(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Check],
         @functools.wraps(check)
         def counted(*args: Any, **drawn: Any) -> None:
             COUNTS[check.__name__.removeprefix("test_")] += 1
-            signal.alarm(HANG_S)
+            signal.setitimer(signal.ITIMER_PROF, HANG_S)
+            signal.alarm(WAITS_S)
             if CASES:
-                faulthandler.dump_traceback_later(HANG_S + 5, exit=True)
+                faulthandler.dump_traceback_later(WAITS_S + 5, exit=True)
             try:
                 check(*args, **drawn)
             finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 signal.alarm(0)
                 if CASES:
                     faulthandler.cancel_dump_traceback_later()
@@ -59,7 +62,8 @@ def fuzzed(share: float, **strategies: SearchStrategy[Any]) -> Callable[[Check],
 
 
 def _hung(number: int, frame: Any) -> None:
-    raise AssertionError(f"a case took longer than {HANG_S} s")
+    raise AssertionError(f"a case computes for more than {HANG_S} s or waits for {WAITS_S} s")
 
 
 signal.signal(signal.SIGALRM, _hung)
+signal.signal(signal.SIGPROF, _hung)
