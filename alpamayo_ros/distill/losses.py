@@ -16,7 +16,7 @@ from alpamayo_ros.student.config import StudentConfig
 from alpamayo_ros.student.model import Context
 from alpamayo_ros.types import N_WAYPOINTS, WAYPOINT_STEP_S
 
-_THERE = 4.0  # times as much counts a cell that holds something
+_MOST = 50.0  # times as much counts a cell of a class that is hardly ever there
 
 
 def positions(action: Tensor, speed: Tensor, scale: Tensor) -> Tensor:
@@ -126,13 +126,16 @@ class DistillHeads(nn.Module):
 
     def sight_off(self, features: Tensor, maps: Tensor) -> Tensor:
         """Cross entropy of feature maps (N, channels, rows, columns) by maps (N, K, …) of 0, 1 and
-        UNKNOWN, a cell and class. What is there weighs more, since most cells hold nothing."""
+        UNKNOWN, a cell and class. Where a class is counts as much as where it is not: a light fills
+        one cell of hundreds."""
         assert self.sight is not None
         rows, columns = maps.shape[-2:]
         logits = functional.adaptive_avg_pool2d(self.sight(features).float(), (rows, columns))
         told, there = maps != UNKNOWN, (maps == 1).float()
         losses = functional.binary_cross_entropy_with_logits(logits, there, reduction="none")
-        weight = told * (1.0 + (_THERE - 1.0) * there)
+        holds = (told * there).sum(dim=(0, 2, 3))
+        more = (told.sum(dim=(0, 2, 3)) / holds.clamp_min(1.0) - 1.0).clamp(1.0, _MOST)
+        weight = told * (1.0 + (more[:, None, None] - 1.0) * there)
         return (losses * weight).sum() / told.sum().clamp_min(1)
 
     def token_logits(self, queries: Tensor) -> Tensor:

@@ -101,17 +101,18 @@ def test_labels_without_a_teachers_features_count_nothing_there(
 
 
 def test_what_stands_where_is_learned_cell_by_cell() -> None:
-    """Twice the cells of the labels, pooled; UNKNOWN counts nothing; a hit is worth more."""
+    """Twice the cells of the labels, pooled; UNKNOWN counts nothing; the one cell of the first class
+    is worth the seven that are empty, all four of the second no more than four."""
     heads = losses.DistillHeads(small.CONFIG, 3, maps=(1, 2, 2, 4))
     assert heads.sight is not None
     with torch.no_grad():
         heads.sight.weight.zero_()
         heads.sight.bias.copy_(torch.tensor([1.0, -1.0]))
     features, maps = torch.randn(1, 3, 4, 8), torch.zeros((1, 2, 2, 4), dtype=torch.uint8)
-    maps[0, 0], maps[0, 1, 0] = 1, UNKNOWN
-    sure = math.log1p(math.exp(-1.0))  # of a logit 1 that is right
+    maps[0, 0, 0, 0], maps[0, 1, 0], maps[0, 1, 1] = 1, UNKNOWN, 1
+    right, wrong = math.log1p(math.exp(-1.0)), math.log1p(math.exp(1.0))  # of logits of 1 and -1
     assert heads.sight_off(features, maps).item() == pytest.approx(
-        (8 * 4.0 * sure + 4 * sure) / 12, rel=1e-5
+        (7 * right + 7 * wrong + 4 * wrong) / 12, rel=1e-5
     )
     assert heads.sight_off(features, torch.full_like(maps, UNKNOWN)).item() == 0.0
 
