@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.memory import MODEL_BYTES, keep_freed_memory
 
 # name -> what it does, in the order of --help. The module is imported when its command is used,
 # so that one command never waits for another's libraries.
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     command.add_arguments(parser)
     options = parser.parse_args(arguments[1:])
+    keep_freed_memory(MODEL_BYTES)
     try:
         code = int(command.run(options))
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.memory import MODEL_BYTES, keep_freed_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -175,6 +176,7 @@ _opened: tuple[Any, Any] | None = None  # of a worker process
 
 def _open(task: Any) -> None:
     global _opened
+    keep_freed_memory(MODEL_BYTES)
     # A caller that was killed cannot stop its workers: they would wait for items for ever.
     threading.Thread(target=_leave_with_caller, daemon=True).start()
     _opened = task, task.open()

@@ -24,6 +24,7 @@ from alpamayo_ros.isolation.channel import Channel, ChannelClosed, Message
 from alpamayo_ros.isolation.codec import unpack
 from alpamayo_ros.isolation.frames import SharedFrames
 from alpamayo_ros.manifest import Manifest
+from alpamayo_ros.memory import MODEL_BYTES, keep_freed_memory
 from alpamayo_ros.types import Answer, LateReasoning, Plan
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # prctl(2)
@@ -154,6 +155,7 @@ def main(arguments: Sequence[str]) -> int:
     socket_fd, frames_fd, slot_bytes, parent = map(int, arguments)
     _die_with(parent)
     faulthandler.enable()
+    keep_freed_memory(MODEL_BYTES)
     # Ctrl-C and a service manager's SIGTERM reach both processes: the node decides when this ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

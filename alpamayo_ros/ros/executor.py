@@ -8,7 +8,6 @@ in a thread of its own.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import threading
 import time
@@ -27,28 +26,9 @@ from rclpy.executors import (
 )
 from rclpy.node import Node
 
-# The options of mallopt(3), by its names.
-M_ARENA_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -8, -1, -2, -3
+from alpamayo_ros.memory import NODE_BYTES, keep_freed_memory
 
 JOIN_STEP_S = 0.01
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what large messages free, in one pool, instead of returning it.
-
-    A 1080p frame is 1500 pages, which the kernel zeroes whenever memory is asked for anew: with
-    four cameras at 30 Hz this takes page faults from 69 to 61 thousand a second at worst, from 44
-    to 22 at best. To be called before there are other threads, which would have pools of their
-    own. Does nothing with another C library.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    mallopt(M_ARENA_MAX, 1)
-    mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes; a 4K rgb8 frame has 25 MB
-    mallopt(M_TRIM_THRESHOLD, 256 << 20)
-    mallopt(M_TOP_PAD, 32 << 20)
 
 
 def guarded(node: Node, callback: Callable[..., None]) -> Callable[..., None]:
@@ -78,7 +58,7 @@ class PlannerExecutor(SingleThreadedExecutor):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        keep_freed_memory()
+        keep_freed_memory(NODE_BYTES)
         super().__init__(**kwargs)
         self._slow: set[int] = set()
         self._threads: list[threading.Thread] = []

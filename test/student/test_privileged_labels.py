@@ -101,8 +101,8 @@ def test_labels_without_a_teachers_features_count_nothing_there(
 
 
 def test_what_stands_where_is_learned_cell_by_cell() -> None:
-    """Twice the cells of the labels, pooled; UNKNOWN counts nothing; the one cell of the first class
-    is worth the seven that are empty, all four of the second no more than four."""
+    """Twice the cells of the labels, pooled; UNKNOWN counts nothing; the one cell of the first
+    class is worth the seven that are empty, all four of the second no more than four."""
     heads = losses.DistillHeads(small.CONFIG, 3, maps=(1, 2, 2, 4))
     assert heads.sight is not None
     with torch.no_grad():
