@@ -17,6 +17,7 @@ from student import small  # noqa: E402
 
 from alpamayo_ros import resources  # noqa: E402
 from alpamayo_ros.backends.kinematic import KinematicBackend  # noqa: E402
+from alpamayo_ros.distill.shard import ImageForm  # noqa: E402
 from alpamayo_ros.errors import ModelError  # noqa: E402
 from alpamayo_ros.manifest import load_manifest  # noqa: E402
 from alpamayo_ros.student import inputs  # noqa: E402
@@ -157,6 +158,20 @@ def test_images_are_cropped_and_averaged_over_areas() -> None:
         inputs.reduced(small.CONFIG, 0, np.zeros((100, 100, 3), np.uint8))
 
 
+def test_each_camera_may_have_rows_of_its_own() -> None:
+    """One pair is for all; the form in which labels keep pictures has them too."""
+    pairs = ((96, 288), (96, 288), (96, 288), (32, 288))
+    config = dataclasses.replace(small.CONFIG, crop_rows=pairs)
+    assert small.CONFIG.crop_rows == ((64, 320),) * 4
+    image = np.zeros((320, 576, 3), np.uint8)
+    image[32:96] = 200  # what only the last camera takes
+    assert [inputs.reduced(config, camera, image).max() > 0 for camera in range(4)] == [
+        False, False, False, True,
+    ]  # fmt: skip
+    assert StudentConfig(**config.to_dict()) == config
+    assert ImageForm.from_dict(ImageForm.of(config).to_dict()) == ImageForm.of(config)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -177,6 +192,9 @@ def test_a_backbone_that_cannot_be_had(change: dict, said: str) -> None:
         ("input_size: [33, 64]", "no multiple of the stride"),
         ("cameras: [front_wide, cross_left]", "cameras want the order"),
         ("frames: [3, 4]", "frames"),
+        ("crop_rows: [96]", "crop_rows is"),
+        ("crop_rows: [[0, 320], [0, 320]]", "2 pairs for 4 cameras"),
+        ("crop_rows: [[0, 320], [0, 320], [0, 330], [0, 320]]", "not within 0"),
     ],
 )
 def test_a_configuration_that_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
