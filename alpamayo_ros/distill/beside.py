@@ -17,7 +17,8 @@ from alpamayo_ros import geometry
 from alpamayo_ros.types import CAMERA_NAMES, HISTORY_STEP_NS, N_FRAMES, N_HISTORY, PlannerSample
 from alpamayo_ros.world.bicycle import VehicleState
 from alpamayo_ros.world.boxes import overlap
-from alpamayo_ros.world.road import Road
+from alpamayo_ros.world.road import EGO_LANE_OFFSET_M
+from alpamayo_ros.world.scenario import Scenario
 from alpamayo_ros.world.sensors import Images
 from alpamayo_ros.world.simulation import Simulation
 
@@ -29,6 +30,7 @@ _TURN_RAD, _MOST_TURN_RAD = 0.03, 0.10
 _FASTER, _MOST_FASTER = 0.2, 0.6  # the logarithm of a factor
 _ADDED_MPS, _MOST_ADDED_MPS = 0.8, 2.5
 _ACCELERATION_MPS2, _MOST_ACCELERATION_MPS2 = 0.8, 2.5
+_LATE = 0.35  # of the places on a way around something: still in the lane's middle
 _TRIES = 4
 
 
@@ -61,7 +63,7 @@ def moved_aside(
     try:
         for _ in range(_TRIES):
             simulation.ego, simulation.s_m, simulation.d_m = _elsewhere(
-                simulation.scenario.road, ego, was[1:], rng, strength
+                simulation.scenario, ego, was[1:], rng, strength
             )
             box = simulation.ego_box()
             if not any(overlap(box, other) for _, other in simulation.obstacles_near()):
@@ -74,15 +76,18 @@ def moved_aside(
 
 
 def _elsewhere(
-    road: Road, ego: VehicleState, place: tuple[float, float],
+    scenario: Scenario, ego: VehicleState, place: tuple[float, float],
     rng: np.random.Generator, strength: float,
 ) -> tuple[VehicleState, float, float]:  # fmt: skip
     """(ego, s, d) moved from a place (s, d): along the road, across it, and turned to it."""
-    s_m, d_m = place
+    road, (s_m, d_m) = scenario.road, place
     turned = ego.yaw_rad - float(road.heading(s_m))
     turned += bounded(rng, strength * _TURN_RAD, _MOST_TURN_RAD)
     s_m += bounded(rng, strength * _AHEAD_M, _MOST_AHEAD_M)
     s_m = float(np.clip(s_m, 0.0, float(road.s_m[-1]) - 1.0))
+    # Whoever has seen the obstacle late is where no expert comes to be.
+    if rng.random() < _LATE and any(shift.start_m < s_m < shift.end_m for shift in scenario.shifts):
+        d_m = EGO_LANE_OFFSET_M
     d_m += bounded(rng, strength * _ASIDE_M, _MOST_ASIDE_M)
     x_m, y_m = (float(v) for v in road.points(s_m, d_m))
     yaw_rad = float(road.heading(s_m)) + turned

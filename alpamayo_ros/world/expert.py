@@ -22,6 +22,7 @@ from alpamayo_ros.world.simulation import Simulation
 NAME = "expert"
 _CONSIDERED = 35  # steps: what limits the next 3.5 s is the decision
 _STANDING_MPS = 0.3
+_FAR_M = 2.5  # from the way: who swings out late around a car is 2 m from it, and has to learn it
 _HARD_MPS2 = 5.0  # of braking: up to here it is what has to be learned
 _BY_LIMIT = {
     "light": "stop for static constraints",
@@ -157,7 +158,7 @@ def deciding_limit(rollout: Rollout) -> str:
 
 def confidence(rollout: Rollout) -> float:
     """1 on the way at ease; falls with the distance from the way and with hard braking."""
-    beside = math.exp(-((rollout.way_error_m / 1.5) ** 2))
+    beside = math.exp(-((rollout.way_error_m / _FAR_M) ** 2))
     braking = 1.0 / (1.0 + max(rollout.hardest_mps2 - _HARD_MPS2, 0.0))
     return beside * braking
 
