@@ -13,8 +13,8 @@ NOT_ALONE = tuple(
     for name in (
         *("compat", "faults", "faults_of_models", "replay"),  # no processes
         # Processes that wait for each other, however long that takes.
-        *("bad_images", "bench_smoke", "doctor_live", "executor", "lifecycle", "markers", "policy"),
-        *("questions", "reasoning_after", "replay_processes", "student_node", "vla_node"),
+        *("bad_images", "bench_smoke", "executor", "lifecycle", "markers", "policy"),
+        *("reasoning_after", "replay_processes", "student_node", "vla_node"),
     )
 )
 # In one worker, for the fixtures that they share. Other tests go by file.
