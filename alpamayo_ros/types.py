@@ -26,6 +26,7 @@ HISTORY_STEP_NS = 100 * NS_PER_MS
 N_WAYPOINTS = 64
 WAYPOINT_STEP_S = 0.1
 IMAGE_HEIGHT, IMAGE_WIDTH = 320, 576  # the model's image, after resizing
+Rows = tuple[int, int]  # [first, last) of IMAGE_HEIGHT
 
 # The model's camera table: position in this tuple is the camera index of the checkpoint.
 CAMERA_NAMES = (

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.student.config import Rows, StudentConfig
+from alpamayo_ros.student.config import StudentConfig
 from alpamayo_ros.student.inputs import command_of, reduced_to
-from alpamayo_ros.types import CAMERA_NAMES, N_FRAMES, Plan, PlannerSample
+from alpamayo_ros.types import CAMERA_NAMES, N_FRAMES, Plan, PlannerSample, Rows
 
 _LOCAL_HEADER = 30  # bytes of a zip entry's own header; lengths of name and extra are its last four
 MISSING = -1  # in frame_index: no such frame

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, N_FRAMES, N_WAYPOINTS
+from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, N_FRAMES, N_WAYPOINTS, Rows
 from alpamayo_ros.yaml_text import YamlError, read_yaml
-
-Rows = tuple[int, int]  # [first, last) of IMAGE_HEIGHT
 
 HEADS = ("regression", "flow")
 NECKS = ("flatten", "grid")

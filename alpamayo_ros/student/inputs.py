@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.backends.kinematic import carried_on
-from alpamayo_ros.student.config import Rows, StudentConfig
-from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, IMAGE_WIDTH, PlannerSample
+from alpamayo_ros.student.config import StudentConfig
+from alpamayo_ros.types import CAMERA_NAMES, IMAGE_HEIGHT, IMAGE_WIDTH, PlannerSample, Rows
 
 Array = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros.types import IMAGE_HEIGHT
+from alpamayo_ros.types import IMAGE_HEIGHT, Rows
 from alpamayo_ros.world.boxes import Box
 from alpamayo_ros.world.rig import PinholeCamera, Rig
 from alpamayo_ros.world.route import Route
@@ -28,7 +28,6 @@ _NEAREST_M = 0.5  # before a camera: what is nearer is cut off
 _HEAD_M, _HEAD_BELOW_TOP_M = (0.4, 0.6, 1.4), 0.5  # a light's housing: sizes, where its middle is
 _ROAD_M = 3.5  # the ego's half of it, where lines are painted
 Array = NDArray[np.float64]
-Rows = tuple[int, int]  # [first, last)
 
 
 def sight(
