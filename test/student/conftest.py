@@ -61,6 +61,16 @@ def graphs_kept(manifests: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(graphs, "_write", write)
 
 
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three drives' labels with all that a teacher may tell."""
+    from student import small
+
+    folder = tmp_path_factory.mktemp("labels") / "labels"
+    small.write_labels(folder, extras=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def calibration_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered drive of 4 s with small pictures."""

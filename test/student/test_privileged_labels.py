@@ -31,13 +31,6 @@ from alpamayo_ros.student.model import Student  # noqa: E402
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("labels") / "labels"
-    small.write_labels(folder, extras=True)
-    return folder
-
-
 def test_pictures_of_no_known_camera_are_answered_by_the_prior(labels: Path) -> None:
     data = LabelSet(open_labels(labels).shards, 3)
     batch = data.batch(data.clips[:4], small.CONFIG)

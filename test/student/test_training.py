@@ -91,13 +91,6 @@ def test_the_weights_of_the_sum() -> None:
 # ---- data -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("labels") / "labels"
-    small.write_labels(folder, extras=True)
-    return folder
-
-
 def test_a_wrong_speed_is_made_good_within_a_second(labels: Path) -> None:
     data = LabelSet(open_labels(labels).shards, 3)
     noise = Augmentation(speed_mps=1.0, camera_drop=1.0, shift=0)
