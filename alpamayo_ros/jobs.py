@@ -99,15 +99,13 @@ def _pool(task: Task[Any, Any], items: int | None, machines: Machines) -> Iterat
     elif workers > 1:
         # Spawned: a model's threads and a renderer do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        with (
-            _threads_for(workers),
-            concurrent.futures.ProcessPoolExecutor(workers, context, _open, (task,)) as executor,
-        ):
+        with _threads_for(workers):
+            executor = concurrent.futures.ProcessPoolExecutor(workers, context, _open, (task,))
             try:
                 yield _Processes(executor, workers)
-            except BaseException:
+            finally:
+                # The processes leave while the results are written; Python waits for them at exit.
                 executor.shutdown(wait=False, cancel_futures=True)
-                raise
     else:
         opened = task.open()
         try:

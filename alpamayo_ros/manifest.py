@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,6 +65,12 @@ class Manifest:
     def with_options(self, overrides: Mapping[str, Any]) -> Manifest:
         """The same model with some of its options set to other values."""
         return replace(self, options={**self.options, **overrides})
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one for other weights, where the options have their sha256, or other options."""
+        content = json.dumps([self.name, self.backend, self.options], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def introduction(self) -> str:
         """One line for whoever loads it: name, licence and note."""

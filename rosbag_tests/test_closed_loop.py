@@ -139,15 +139,20 @@ def test_the_route_speaks_and_a_scenario_ends(bench: Bench) -> None:
 def test_the_demo_drives_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`alpamayo demo`: plans, the drive's figures, and a picture with camera images."""
+    """`alpamayo demo`: plans, the drive's figures, and a picture with camera images; one of a kind
+    that cannot be written is refused before anything is driven."""
     monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)  # a domain of its own
     out = tmp_path / "demo"
-    assert cli.main(["demo", "--seconds", "5", "--out", str(out)]) == 0
+    drive = ["demo", "--seconds", "5", "--out", str(out), "--picture"]
+    assert cli.main([*drive, str(tmp_path / "plans.gif")]) == 2 and not out.exists()
+    assert "ends in .png or .jpg" in capsys.readouterr().err
+    picture = tmp_path / "plans.jpg"
+    assert cli.main([*drive, str(picture)]) == 0
     printed = capsys.readouterr().out
     assert "0 lane departures, 0 collisions" in printed
     content = json.loads((out / "report.json").read_text())
     assert content["plans"] > 5 and content["world"]["seconds"] == 5.0
-    assert (out / "overview.png").stat().st_size > 50_000
+    assert picture.stat().st_size > 50_000
 
 
 def test_bad_parameters_end_the_world_with_the_remedy(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from alpamayo_ros import cli
 from alpamayo_ros.evaluation.page import BEGIN, END
+from alpamayo_ros.manifest import load_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +35,7 @@ def evaluation(folder: Path, ade: float) -> Path:
     summary = {"stand_still": metrics, "constant_velocity": metrics, "a_student": metrics}
     (folder / "summary.json").write_text(json.dumps(summary))
     report = {"instants": 7, "bags": {"drive": "/home/me/drive"}, "notes": ["few"],
-              "interval": {"level": 0.95, "of": "20 bags"}, "groups": {}}  # fmt: skip
+              "interval": {"level": 0.95, "of": "20 bags"}, "groups": {}, "models": {}}  # fmt: skip
     (folder / "report.json").write_text(json.dumps(report))
     return folder
 
@@ -59,6 +60,25 @@ def test_a_typed_figure_is_found_and_paths_are_not_kept(
     page.write_text(text.replace("0.375", "0.374", 1))
     assert cli.main(["results", str(page), "--check"]) == 1
     assert "differs from what" in capsys.readouterr().err
+
+
+def test_a_model_that_changed_since_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shipped baseline as it is, then as it would be after other options; a model of which
+    nothing is known here is let be."""
+    page = tmp_path / "PAGE.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    scores = evaluation(tmp_path / "scores", 0.1)
+    report = json.loads((scores / "report.json").read_text())
+    manifest = load_manifest("kinematic")
+    changed = manifest.with_options({"horizon": 2})
+    for fingerprint, code in ((manifest.fingerprint, 0), (changed.fingerprint, 1)):
+        report["models"] = {"kinematic": fingerprint, "nobodys_model": "1"}
+        (scores / "report.json").write_text(json.dumps(report))
+        assert cli.main(["results", str(page), "--add", f"mine={scores}"]) == 0
+        assert cli.main(["results", str(page), "--check"]) == code
+    assert "mine: kinematic is another model now" in capsys.readouterr().err
 
 
 def test_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

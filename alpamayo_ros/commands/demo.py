@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of driving (default 15)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR",
                         help="for the results (default out/demo)")  # fmt: skip
+    parser.add_argument("--picture", type=Path, metavar="PATH",
+                        help=".png or .jpg (default: overview.png in --out)")  # fmt: skip
     add_planner_arguments(parser, f"{CLOSED_LOOP_MODEL} closed-loop, kinematic on a bag")
     add_json_argument(parser)
 
@@ -53,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
     from alpamayo_ros.processes import require_ros
 
     require_ros()
+    args.picture = args.picture or args.out / "overview.png"
+    if args.picture.suffix not in (".png", ".jpg"):
+        raise UserError(f"--picture is {args.picture}, wanted a name that ends in .png or .jpg")
     if not args.seconds > 0:
         raise UserError(f"--seconds is {args.seconds:g}, wanted a number > 0")
     make_folder(args.out)
@@ -73,7 +78,7 @@ def _on_bag(args: argparse.Namespace) -> dict[str, Any]:
         seconds = min(args.seconds, (bag.end_ns - bag.start_ns) / 1e9)
         _run_nodes(args.bag, settings, args.params, seconds, args.out)
         title = f"{bag.path.resolve().name}: "
-        return _report(bag, settings, args.out, title)
+        return _report(bag, settings, args, title)
 
 
 def _closed_loop(args: argparse.Namespace) -> dict[str, Any]:
@@ -89,7 +94,7 @@ def _closed_loop(args: argparse.Namespace) -> dict[str, Any]:
     )
     with BagReader(args.out / "plans") as bag:
         title = f"{args.scenario}-{args.seed}, closed-loop: "
-        content = _report(bag, demo_world.report_settings(settings), args.out, title)
+        content = _report(bag, demo_world.report_settings(settings), args, title)
     return {**content, "world": world}
 
 
@@ -180,19 +185,20 @@ def node_parameters(settings: PlannerSettings) -> dict[str, Any]:
     return values
 
 
-def _report(bag: Any, settings: PlannerSettings, out: Path, title: str) -> dict[str, Any]:
+def _report(
+    bag: Any, settings: PlannerSettings, args: argparse.Namespace, title: str
+) -> dict[str, Any]:
     from alpamayo_ros.bags.context import read_context
     from alpamayo_ros.bags.recorded import read_plans
     from alpamayo_ros.bags.report import draw_report, percentiles
 
-    recorded = read_plans(out / "plans")
+    recorded = read_plans(args.out / "plans")
     context = read_context(bag, settings)
     for plan in recorded.plans:
         context.scorer.add_plan(plan.t0_ns, plan.xyz_in_rig_t0)
-    picture = out / "overview.png"
     title += recorded.model or settings.model
     due_ns = recorded.rejected_due_ns
-    draw_report(recorded.plans, due_ns, context, settings, bag, picture, title)
+    draw_report(recorded.plans, due_ns, context, settings, bag, args.picture, title)
     scores = context.scorer.scores()
     nothing = {"p50": None, "p99": None, "max": None}
     return {
@@ -207,7 +213,7 @@ def _report(bag: Any, settings: PlannerSettings, out: Path, title: str) -> dict[
         "scored_instants": scores["scored"],
         "ade_m": scores["ade_m"],
         "fde_m": scores["fde_m"],
-        "picture": str(picture),
+        "picture": str(args.picture),
     }
 
 

@@ -2,7 +2,8 @@
 
 --add keeps an evaluation (summary.json and what explains it) in the folder results/ beside the
 page; without it the page is written anew from what is kept. --check writes nothing and ends with
-exit code 1 where the page says something else.
+exit code 1 where the page says something else, or a model that ships is no longer the one that was
+evaluated.
 
 examples:
   alpamayo evaluate --bags drives/* --out scores
@@ -49,10 +50,13 @@ def run(args: argparse.Namespace) -> int:
         before = args.page.read_text(encoding="utf-8")
         after = page.replaced(before, page.page(kept))
         if args.check:
+            faults = page.outdated(kept)
             if after != before:
-                print(f"{args.page} differs from what {folder} gives: alpamayo results "
-                      f"{args.page}", file=sys.stderr)  # fmt: skip
-            return int(after != before)
+                faults.append(f"{args.page} differs from what {folder} gives: alpamayo results "
+                              f"{args.page}")  # fmt: skip
+            for fault in faults:
+                print(f"alpamayo results: {fault}", file=sys.stderr)
+            return int(bool(faults))
         args.page.write_text(after, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {args.page}: {error.strerror}") from error

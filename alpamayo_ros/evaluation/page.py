@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alpamayo_ros.errors import UserError
+from alpamayo_ros.errors import ModelError, UserError
 from alpamayo_ros.evaluation.figures import BASELINES
+from alpamayo_ros.manifest import load_manifest
 
 BEGIN = "<!-- results: written by `alpamayo results`, do not edit -->"
 END = "<!-- end of results -->"
 HORIZONS = ("1", "2", "3", "4", "5", "6.4")
-_ABOUT = ("instants", "interval", "notes")
+_ABOUT = ("instants", "interval", "models", "notes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,20 @@ def read_kept(folder: Path) -> list[KeptResult]:
 def page(results: Sequence[KeptResult]) -> str:
     """The text between the markers, without them."""
     return "\n\n".join(_section(result) for result in results)
+
+
+def outdated(results: Sequence[KeptResult]) -> list[str]:
+    """Shipped models whose weights or options are no longer those of a kept evaluation."""
+    found = []
+    for result in results:
+        for model, fingerprint in result.about.get("models", {}).items():
+            try:
+                manifest = load_manifest(model)
+            except ModelError:  # a model of whoever evaluated: nothing here to compare it with
+                continue
+            if manifest.fingerprint != fingerprint:
+                found.append(f"{result.name}: {model} is another model now; evaluate it again")
+    return found
 
 
 def replaced(readme: str, text: str) -> str:

@@ -18,6 +18,7 @@ from alpamayo_ros.evaluation.html import write_html
 from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Job
 from alpamayo_ros.evaluation.tables import PLANNED, TIMING, Row, Shard
 from alpamayo_ros.evaluation.worst import worst_pictures, worst_rows
+from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.parameters import PlannerSettings
 
 Json = dict[str, Any]
@@ -31,6 +32,7 @@ class Evaluation:
     planners: tuple[str, ...]  # models first, baselines last
     bags: Mapping[str, Path]  # those that could be read
     failed_bags: Mapping[str, str]  # label -> why
+    models: Mapping[str, str]  # name -> its manifest's fingerprint
 
     @property
     def rows(self) -> list[Row]:
@@ -72,6 +74,7 @@ def collect(jobs: Sequence[Job], results: Sequence[Result], bags: Mapping[str, P
         planners=(*models, *BASELINES),
         bags={label: path for label, path in bags.items() if label not in failed},
         failed_bags=failed,
+        models=_fingerprints(jobs),
     )
 
 
@@ -89,6 +92,7 @@ def write_results(
         "bags": {label: str(path) for label, path in evaluation.bags.items()},
         "failed_bags": dict(evaluation.failed_bags),
         "planners": list(planners),
+        "models": dict(evaluation.models),
         "instants": len(instants),
         "interval": {
             "level": summary.LEVEL,
@@ -116,6 +120,14 @@ def write_results(
     except OSError as error:
         raise UserError(f"cannot write {error.filename or out}: {error.strerror}") from error
     return content
+
+
+def _fingerprints(jobs: Sequence[Job]) -> dict[str, str]:
+    """Of the models, with the options that were given for this run."""
+    entrants = [job.entrant for job in jobs if job.entrant.is_model]
+    given = {entrant.settings.model: entrant.settings for entrant in entrants}
+    manifests = [load_manifest(name).with_options(s.model_options) for name, s in given.items()]
+    return {manifest.name: manifest.fingerprint for manifest in manifests}
 
 
 def _duration(evaluation: Evaluation, run_s: float) -> Json:

@@ -126,10 +126,11 @@ class Scorer:
         covered = (start >= times[0] - tolerance) & (wanted[:, -1] <= times[-1] + tolerance)
         before = _before(times, start)
         last = _before(times, wanted[:, -1] - tolerance) + 1
-        rotation = _rotations(drive, start)
+        rotations = _rotations(drive, np.concatenate((start[:, None], wanted), axis=1))
+        rotation = rotations[:, 0]
         origin = _interpolate(start, times, drive.positions_m)
         ahead = _interpolate(wanted, times, drive.positions_m) - origin[:, None]
-        turned = rotation.swapaxes(-1, -2)[:, None] @ _rotations(drive, wanted)
+        turned = rotation.swapaxes(-1, -2)[:, None] @ rotations[:, 1:]
         return Futures(
             xyz_m=ahead @ rotation,
             headings_rad=yaw_of(turned),
