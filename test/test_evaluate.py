@@ -198,7 +198,7 @@ def test_same_rows_in_processes_and_after_a_kill(
 @needs_kitti
 def test_same_rows_on_ray(tmp_path: Path) -> None:
     """Two Ray workers on this machine against one process, byte for byte."""
-    pytest.importorskip("ray", reason="needs Ray, which no other test needs: pip install ray")
+    pytest.importorskip("ray", reason="needs Ray: pip install ray")
     bags = [str(shorter(KITTI, tmp_path / name, 2.5)) for name in ("one", "two")]
     evaluated(tmp_path / "alone", "--bags", *bags, "--jobs", "1")
     evaluated(tmp_path / "ray", "--bags", *bags, "--jobs", "2", "--ray", "local")

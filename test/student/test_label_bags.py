@@ -51,6 +51,17 @@ def test_labels_of_recordings(bags: list[Path], tmp_path: Path) -> None:
     assert [path.read_bytes() for path in labels.shards] == before
 
 
+def test_the_same_labels_on_ray(bags: list[Path], tmp_path: Path) -> None:
+    """Two Ray workers on this machine against this process, byte for byte."""
+    pytest.importorskip("ray", reason="needs Ray: pip install ray")
+    command = ["distill", "label", "--teacher", "kinematic", "--bags", *map(str, bags)]
+    for name, where in (("here", ["--jobs", "1"]), ("ray", ["--jobs", "2", "--ray", "local"])):
+        assert main([*command, *where, "--out", str(tmp_path / name)]) == 0
+    here, there = (open_labels(tmp_path / name).shards for name in ("here", "ray"))
+    assert [path.name for path in here] == [path.name for path in there]
+    assert [path.read_bytes() for path in here] == [path.read_bytes() for path in there]
+
+
 def test_a_recording_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["distill", "label", "--teacher", "kinematic", "--bags", str(tmp_path / "none"),
                "--out", str(tmp_path / "labels")]  # fmt: skip

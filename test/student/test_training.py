@@ -113,11 +113,15 @@ def test_every_clip_comes_once_an_epoch(labels: Path) -> None:
     assert sorted(drawn) == sorted(data.clips)
 
 
-def test_batches_do_not_depend_on_who_makes_them(labels: Path) -> None:
-    """Two processes that open the labels themselves, and this one."""
+@pytest.mark.parametrize("machines", [Machines(2), Machines(2, "local")], ids=["processes", "ray"])
+def test_batches_do_not_depend_on_who_makes_them(labels: Path, machines: Machines) -> None:
+    """Two workers that open the labels themselves, and this process."""
+    if machines.ray:
+        pytest.importorskip("ray", reason="needs Ray: pip install ray")
     data = LabelSet(open_labels(labels).shards, 3)
     maker = BatchMaker(data, small.CONFIG, Augmentation(), seed=5, clips=2)
-    here, there = (list(in_order(maker, range(4), Machines(count))) for count in (1, 2))
+    here, there = (list(in_order(maker, range(4), where)) for where in (Machines(), machines))
+    assert len(here) == len(there) == 4
     for one, other in zip(here, there):
         for field in dataclasses.fields(Batch):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
