@@ -155,6 +155,18 @@ def test_the_demo_drives_and_reports(
     assert picture.stat().st_size > 50_000
 
 
+def test_the_demo_waits_for_no_model_that_cannot_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights and a GPU that are not there are named before a process is started."""
+    out = tmp_path / "demo"
+    checkpoint = f"checkpoint={tmp_path / 'none'}"
+    words = ["demo", "--out", str(out), "--model", "alpamayo_1_5", "--option", checkpoint]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path / "none") in said and not list(out.glob("*.log"))
+
+
 def test_bad_parameters_end_the_world_with_the_remedy(bench: Bench) -> None:
     """Exit code 1 and the choices."""
     for parameters, words in (

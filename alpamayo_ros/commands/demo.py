@@ -28,7 +28,7 @@ from alpamayo_ros.commands.replay import (
     planner_settings,
     print_errors,
 )
-from alpamayo_ros.errors import UserError
+from alpamayo_ros.errors import ModelError, UserError
 from alpamayo_ros.parameters import PlannerSettings
 
 CLOSED_LOOP_MODEL = "student_light"
@@ -75,6 +75,7 @@ def _on_bag(args: argparse.Namespace) -> dict[str, Any]:
 
     with BagReader(args.bag) as bag:
         settings = _settings_for(bag, planner_settings(args))
+        _check_model(settings)
         seconds = min(args.seconds, (bag.end_ns - bag.start_ns) / 1e9)
         _run_nodes(args.bag, settings, args.params, seconds, args.out)
         title = f"{bag.path.resolve().name}: "
@@ -89,6 +90,7 @@ def _closed_loop(args: argparse.Namespace) -> dict[str, Any]:
     if not (args.model or args.params):
         args.model = CLOSED_LOOP_MODEL
     settings = planner_settings(args)
+    _check_model(settings)
     world = demo_world.drive(
         settings, args.params, args.scenario, args.seed, args.seconds, args.out
     )
@@ -96,6 +98,21 @@ def _closed_loop(args: argparse.Namespace) -> dict[str, Any]:
         title = f"{args.scenario}-{args.seed}, closed-loop: "
         content = _report(bag, demo_world.report_settings(settings), args, title)
     return {**content, "world": world}
+
+
+def _check_model(settings: PlannerSettings) -> None:
+    """Raises ModelError for what the doctor finds: a node that cannot load its model stays up and
+    waits, and so would we."""
+    from alpamayo_ros.doctor import libraries, model
+    from alpamayo_ros.doctor.findings import Level
+
+    asked = settings.model, settings.model_options
+    found = [*model.check_model(*asked, with_hashes=False)]
+    if model.needs_gpu(*asked):
+        found += libraries.gpu(is_needed=True)
+    faults = [f"{f.what}\n  {f.remedy}" for f in found if f.level == Level.ERROR]
+    if faults:
+        raise ModelError("\n".join(faults))
 
 
 def _settings_for(bag: Any, settings: PlannerSettings) -> PlannerSettings:
