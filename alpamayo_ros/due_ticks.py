@@ -133,9 +133,9 @@ class DueTicks:
         the same in whatever order the cameras' messages came.
         """
         watermark = self._watermark_ns()
-        if watermark is None:
-            return []
         earliest = self._earliest_ns(TICK_NS, now_ns)
+        if watermark is None or watermark < earliest:  # as after most messages
+            return []
         stamps: set[int] = set()
         for buffer in self._lost.present().values():
             stamps.update(buffer.stamps_between(earliest, watermark))

@@ -31,12 +31,12 @@ def quaternion_to_rotation(quaternion_xyzw: ArrayLike) -> Array:
     """(…, 4) xyzw to (…, 3, 3); normalises."""
     q = np.asarray(quaternion_xyzw, dtype=np.float64)
     x, y, z, w = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    entries = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
+    )  # fmt: skip
+    return np.stack(entries, axis=-1).reshape(*q.shape[:-1], 3, 3)
 
 
 def rotation_to_quaternion(rotation: ArrayLike) -> Array:
