@@ -8,6 +8,7 @@ What is given here goes before the parameter file; what is left empty is as the 
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import Any
 
 import yaml
@@ -50,6 +51,7 @@ OTHERS = {
     "respawn": ("true", f"start the node anew {RESPAWN_DELAY_S:g} s after it dies"),
     "rviz": ("false", "open RViz with rviz_config"),
     "rviz_config": (os.path.join(SHARE, "config", "planner.rviz"), "what RViz shows"),
+    "rviz_fixed_frame": ("", "odometry's frame_id, such as map; empty: as rviz_config says (odom)"),
 }
 
 
@@ -130,17 +132,32 @@ def _rviz(
     remappings = [(f"/planner/{name}", f"{prefix}/planner/{name}") for name in ("path", "markers")]
     if given("odometry_topic"):
         remappings.append(("/odom", given("odometry_topic")))
-    for name, topic in camera_topics.items():
-        if topic.endswith("/compressed"):  # RViz takes the kind of image from the topic's name
-            remappings.append((f"/camera/{name}/image/compressed", topic))
+    frame = given("rviz_fixed_frame")
+    config = _with_cameras(given("rviz_config"), camera_topics)
     return Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", given("rviz_config")],
+        arguments=["-d", config, *(["-f", frame] if frame else [])],
         parameters=[] if use_sim_time is None else [{"use_sim_time": use_sim_time}],
         remappings=remappings,
         output="log",
     )
+
+
+def _with_cameras(config: str, camera_topics: dict[str, str]) -> str:
+    """The path of the same configuration with these topics for the cameras.
+
+    No remapping will do: RViz takes the kind of image, raw or compressed, from the topic's name.
+    """
+    with open(config, encoding="utf-8") as file:
+        before = text = file.read()
+    for name, topic in camera_topics.items():
+        text = text.replace(f"Value: /camera/{name}/image/compressed", f"Value: {topic}")
+    if text == before:
+        return config
+    with tempfile.NamedTemporaryFile("w", suffix=".rviz", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    return file.name
 
 
 def _as_list(name: str, text: str) -> list[str]:

@@ -90,6 +90,37 @@ def test_launch_arguments() -> None:
 
 
 @needs_launch
+def test_what_rviz_is_given() -> None:
+    """The fixed frame asked for, and a configuration with the cameras' own topics, raw or not; RViz
+    itself is not started."""
+    from launch import LaunchContext
+
+    file = resource("launch", "planner.launch.py")
+    spec = importlib.util.spec_from_file_location("planner_launch", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    context = LaunchContext()
+    context.launch_configurations.update({name: default for name, (default, _) in
+                                          module.OTHERS.items()})  # fmt: skip
+    context.launch_configurations.update(dict.fromkeys((*module.TEXTS, *module.LISTS), ""))
+    context.launch_configurations.update(
+        rviz="true", rviz_fixed_frame="map", camera_topics="/front/image_raw,/tele/image/compressed"
+    )
+    _, rviz = module._start(context)
+    words = [
+        "".join(part.perform(context) for part in word) if isinstance(word, list) else str(word)
+        for word in rviz._Node__arguments
+    ]
+    assert words[words.index("-f") + 1] == "map"
+    text = Path(words[words.index("-d") + 1]).read_text()
+    shown = yaml.safe_load(text)["Visualization Manager"]["Displays"]
+    topics_shown = [d["Topic"]["Value"] for d in shown if d["Class"].endswith("/Image")]
+    assert topics_shown[:2] == ["/front/image_raw", "/tele/image/compressed"]
+    assert topics_shown[2] == "/camera/cross_left/image/compressed"
+
+
+@needs_launch
 @pytest.mark.parametrize(
     ("argument", "says"),
     [

@@ -18,9 +18,11 @@ from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import Ticks
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.cameras.adapt import RigAdapter, ViewMap
-from alpamayo_ros.cameras.projection import CameraModel, optical_rotation_from_rig
+from alpamayo_ros.cameras.calibration import calibration_of, camera_model, why_unusable
+from alpamayo_ros.cameras.projection import CameraModel, optical_rotation_from_rig, project
 from alpamayo_ros.cameras.views import ViewsError, load_views, rays_in_rig, rig_rotation
-from alpamayo_ros.geometry import rotation_to_quaternion
+from alpamayo_ros.geometry import rotation_to_quaternion, yaw_to_rotation
+from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import SettingsError, settings_from
 from alpamayo_ros.sampling import Selection, materialise
 from alpamayo_ros.types import DEFAULT_CAMERAS, ImageError, Pose3
@@ -145,8 +147,9 @@ def info(model: str = "plumb_bob", focal: float = 640.0, frame: str = "cam") -> 
     """sensor_msgs/CameraInfo."""
     k = np.array([focal, 0, 639.5, 0, focal, 399.5, 0, 0, 1.0])
     header = SimpleNamespace(frame_id=frame)
+    p = np.hstack((k.reshape(3, 3), np.zeros((3, 1)))).ravel()
     return SimpleNamespace(header=header, width=1280, height=800, distortion_model=model, k=k,
-                           d=np.zeros(5))  # fmt: skip
+                           d=np.zeros(5), p=p, r=np.eye(3).ravel())  # fmt: skip
 
 
 def mounted(frame: str = "cam") -> Any:
@@ -177,6 +180,34 @@ def test_what_an_adapter_waits_for() -> None:
     assert adapter.coverage("front_wide") > narrow
     adapter.add_camera_info("rear_tele", info())
     assert "sees nothing of the model's view" in adapter.fault("rear_tele")
+
+
+def test_rectified_images_have_no_distortion_left() -> None:
+    """image_rect shares its camera's CameraInfo, and p and r are of it: its pixels are those of a
+    pinhole that is turned, however the lens bends."""
+    bent = info()
+    bent.d = np.array([-0.3, 0.1, 0.0, 0.0, 0.0])
+    bent.p[[0, 5]] = 500.0
+    turn = yaw_to_rotation(0.1)
+    optical = optical_rotation_from_rig()
+    bent.r = (optical @ turn.T @ optical.T).ravel()  # the rectified view looks 0.1 rad to the left
+    transforms = RigOffset("base_link")
+    transforms.add_static_transforms(mounted())
+    raw, flat = (
+        camera_model(calibration_of(bent, f"/front/{name}/compressed"), transforms)
+        for name in ("image_raw", "image_rect_color")
+    )
+    assert raw is not None and flat is not None
+    ahead = turn @ np.array([[20.0, 0.0, 0.0], [20.0, -6.0, 1.0]]).T
+    points = ahead.T + np.array([1.0, 0.0, 1.0])
+    pixels = project(flat, points)
+    expected = [[639.5, 399.5], [639.5 + 500 * 6 / 20, 399.5 - 500 * 1 / 20]]
+    np.testing.assert_allclose(pixels, expected, atol=1e-6)
+    assert np.abs(project(raw, points) - expected).max() > 20.0
+    bent.p[:] = 0.0
+    unknown = calibration_of(bent, "/front/image_rect")
+    assert camera_model(unknown, transforms) is None
+    assert "its p, which" in why_unusable(unknown.info)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +265,12 @@ def test_replay_reprojects_and_reports(bag: Path, tmp_path: Path) -> None:
     assert coverage["front_wide"] == pytest.approx(1 - black, abs=1e-6) and 0.45 < 1 - black < 0.5
     # The others are the world's own: only the outermost half pixels fall outside.
     assert min(coverage[name] for name in DEFAULT_CAMERAS if name != "front_wide") > 0.98
+    # So does that of an evaluation, though the drive is too short to be scored.
+    words = ["evaluate", "--bags", str(bag), "--out", str(out), "--rig-views", "world"]
+    assert cli.main([*words, "--jobs", "1"]) == 1
+    evaluated = yaml.safe_load((out / "report.json").read_text())
+    assert evaluated["view_coverage"]["drive"] == coverage
+    assert any("front_wide sees 4" in note for note in evaluated["notes"])
 
 
 def test_replay_without_what_it_needs(

@@ -24,8 +24,10 @@ from alpamayo_ros.evaluation.figures import (
 )
 from alpamayo_ros.evaluation.html import took
 from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS, min_ade, min_fde
+from alpamayo_ros.evaluation.results import pictured
 from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.parameters import settings_from
+from alpamayo_ros.resources import resource
 from alpamayo_ros.types import Decisions
 
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: make test installs it")
@@ -124,20 +126,23 @@ def test_agreement(
 
 
 def test_intervals_are_seeded_and_hold_the_mean() -> None:
-    """A mean of noisy rows lies in its interval; the same seed gives the same one."""
+    """The mean of 300 s whose errors last as long as a future does lies in its interval, as wide as
+    that of 37.5 independent values; the same seed gives the same one."""
     rng = np.random.default_rng(5)
     blank = dict.fromkeys(tables.COLUMNS, float("nan"))
+    lasting = np.repeat(rng.normal(3.0, 1.0, 38), 80)[:3000]
     rows = [
         {**blank, "bag": "b", "t0_ns": k * 100_000_000, "planner": "p", "outcome": "planned",
-         "ade_m@2": float(rng.exponential())}
-        for k in range(600)
+         "ade_m@2": float(error)}
+        for k, error in enumerate(lasting)
     ]  # fmt: skip
     entry = summary.summarise(rows, ["p"], 3)["p"]["ade_m"]["2"]
     assert entry["low"] < entry["value"] < entry["high"]
-    assert entry["high"] - entry["low"] == pytest.approx(4 / np.sqrt(600), rel=0.35)
+    # A deviation estimated from 38 values is itself off by up to a third.
+    assert entry["high"] - entry["low"] == pytest.approx(2 * 1.96 / np.sqrt(37.5), rel=0.35)
     assert entry == summary.summarise(rows, ["p"], 3)["p"]["ade_m"]["2"]
     assert entry != summary.summarise(rows, ["p"], 4)["p"]["ade_m"]["2"]
-    assert "30 stretches" in summary.resampling([("b", r["t0_ns"]) for r in rows], 0).description
+    assert "38 stretches" in summary.resampling([("b", r["t0_ns"]) for r in rows], 0).description
 
 
 @needs_kitti
@@ -239,12 +244,42 @@ def test_a_bag_whose_odometry_nothing_relates_to_the_rig(
     assert "good, instants not scored: 15 warming_up" in told.out
 
 
+@needs_kitti
+def test_a_bag_without_any_instant_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Odometry of poses alone, as many SLAM systems publish it: which input, by how much."""
+    with BagReader(KITTI) as bag, BagWriter(tmp_path / "slam") as writer:
+        for topic, info in bag.topics.items():
+            writer.add_topic(topic, info.type, latched=info.latched)
+        for topic, log_ns, message in bag.messages():
+            if topic == "/odom":
+                message.twist.twist.linear.x = 0.0
+            writer.write(topic, log_ns, message)
+    evaluated(tmp_path / "out", "--bags", str(tmp_path / "slam"), "--jobs", "1", code=1)
+    told = capsys.readouterr().out
+    assert "odometry_inconsistent [odometry]: " in told and "its twist says 0.0 m/s" in told
+
+
 def test_how_long_it_took_is_set_beside_the_models() -> None:
     """Where they took long enough to be compared with; a resumed run says so."""
     duration = {"run_s": 12.0, "models_s": 8.0, "shards_s": 11.0, "kept_shards": 0}
     assert took(duration) == "took 12.0 s, 1.50 times the 8.0 s of the models' own plans"
     assert took({**duration, "models_s": 0.01, "kept_shards": 2}).endswith("kept: 2")
     assert "times" not in took({**duration, "models_s": 0.0})
+
+
+def test_whose_worst_instants_are_shown() -> None:
+    """Those of the models that look, wherever they stand in the list; else the first's."""
+    assert pictured(["kinematic", "student", "student_black", "stand_still"]) == ["student"]
+    assert pictured(["kinematic", "stand_still"]) == ["kinematic"]
+
+
+def test_a_manifest_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of a cluster starts somewhere else."""
+    monkeypatch.chdir(resource("models"))
+    found = entrants(["./kinematic.yaml"], settings_from({}))
+    assert found[0].settings.model == str(resource("models", "kinematic.yaml").resolve())
 
 
 def test_options_of_models() -> None:

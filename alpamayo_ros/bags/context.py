@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from alpamayo_ros.bags.inputs import calibration_topics, f_theta_topic
 from alpamayo_ros.bags.reader import BagReader
-from alpamayo_ros.cameras.calibration import Calibration
+from alpamayo_ros.cameras.calibration import Calibration, calibration_of
 from alpamayo_ros.cameras.ftheta import FTheta
 from alpamayo_ros.errors import BagError, UserError
 from alpamayo_ros.evaluation.scoring import Scorer
@@ -53,10 +53,11 @@ def read_mountings(bag: BagReader, settings: PlannerSettings) -> DriveContext:
         for _, _, message in bag.messages(["/tf_static"]):
             context.transforms.add_static_transforms(message)
             offset.add_static_transforms(message)
+    images = {camera.name: camera.topic for camera in settings.cameras}
     for name, topic in calibration_topics(bag, settings).items():
         for _, _, message in bag.messages([topic]):
             lens = _f_theta(bag, topic)
-            context.calibrations[name] = Calibration(message, message.header.frame_id, lens)
+            context.calibrations[name] = calibration_of(message, images[name], lens)
             break
     return context
 

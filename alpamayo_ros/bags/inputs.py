@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from alpamayo_ros.bags.reader import BagReader
@@ -39,39 +39,51 @@ def check_inputs(bag: BagReader, settings: PlannerSettings) -> None:
         ) from error
 
 
-def guess_inputs(bag: BagReader, settings: PlannerSettings) -> PlannerSettings:
+def guess_inputs(
+    bag: BagReader,
+    settings: PlannerSettings,
+    cameras_given: bool = False,
+    odometry_given: bool = False,
+) -> PlannerSettings:
     """Settings whose topics this bag has, by type and name, for a quick look at any recording.
 
     A camera keeps its configured topic where the bag has it; else the topic that carries the
-    camera's name; a bag with neither has its first image topic taken for front_wide. Raises
-    BagError where there is no image or no odometry at all.
+    camera's name; a bag with neither has its first image topic taken for front_wide. What the user
+    has named is taken as it is. Raises BagError where there is no image or no odometry at all, or
+    a named topic is not there.
     """
+    if cameras_given and odometry_given:
+        check_inputs(bag, settings)
+        return settings
     images = [name for name, info in bag.topics.items() if info.type in READERS and info.count]
     odometry = [name for name, info in bag.topics.items() if info.type == ODOMETRY and info.count]
     if not images or not odometry:
         lacking = "image" if not images else "nav_msgs/Odometry"
         listing = "\n".join(f"  {name}  {info.type}" for name, info in sorted(bag.topics.items()))
         raise BagError(f"{bag.path} has no {lacking} topic. It has:\n{listing}")
-    configured = {camera.name: camera.topic for camera in settings.cameras}
-    chosen: dict[str, str] = {}
-    for name in [*configured, *(name for name in CAMERA_NAMES if name not in configured)]:
-        topic = configured.get(name)
-        matches = [image for image in images if name in image]
-        if topic is not None and topic in images:
-            chosen[name] = topic
-        elif matches:
-            chosen[name] = matches[0]
-    if not chosen:
-        chosen = {"front_wide": images[0]}
+    cameras = settings.cameras if cameras_given else _guessed_cameras(settings, images)
     wanted = settings.odometry_topic
-    cameras = tuple(CameraInput(name, image, "auto", 0) for name, image in chosen.items())
-    pipeline = replace(settings.pipeline, cameras=tuple(chosen))
-    return replace(
+    chosen = replace(
         settings,
         cameras=cameras,
-        odometry_topic=wanted if wanted in odometry else odometry[0],
-        pipeline=pipeline,
+        odometry_topic=wanted if odometry_given or wanted in odometry else odometry[0],
+        pipeline=replace(settings.pipeline, cameras=tuple(camera.name for camera in cameras)),
     )
+    check_inputs(bag, chosen)
+    return chosen
+
+
+def _guessed_cameras(settings: PlannerSettings, images: Sequence[str]) -> tuple[CameraInput, ...]:
+    configured = {camera.name: camera for camera in settings.cameras}
+    chosen: list[CameraInput] = []
+    for name in [*configured, *(name for name in CAMERA_NAMES if name not in configured)]:
+        camera = configured.get(name)
+        matches = [image for image in images if name in image]
+        if camera is not None and camera.topic in images:
+            chosen.append(replace(camera, transport="auto"))
+        elif matches:
+            chosen.append(CameraInput(name, matches[0], "auto", 0))
+    return tuple(chosen) or (CameraInput("front_wide", images[0], "auto", 0),)
 
 
 def first_child_frame(bag: BagReader, settings: PlannerSettings) -> str:

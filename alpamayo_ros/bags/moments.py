@@ -74,7 +74,8 @@ class Moments:
         with ThreadPoolExecutor(2, thread_name_prefix="decode") as pool:
             waiting: deque[tuple[_Instant, list[Future[Rgb | None]]]] = deque()
             for instant in self._instants(progress):
-                self._start_ns = self._start_ns or instant.stamp_ns
+                if self._start_ns is None:
+                    self._start_ns = instant.stamp_ns
                 if instant.stamp_ns < self._start_ns + round(from_s * NS_PER_S):
                     continue
                 waiting.append((instant, self._decoding(pool, instant, panel_size)))
@@ -101,7 +102,11 @@ class Moments:
             index = by_topic[topic]
             stamp = stamp_ns(message.header.stamp) + self.cameras[index].stamp_offset_ns
             if index:
+                # A first camera that comes late, or has died, must not let the others pile up.
+                horizon = pending[0][0] - _TOLERANCE_NS if pending else stamp - 2 * _WAIT_NS
                 recent[index].append((stamp, message))
+                while recent[index] and recent[index][0][0] < horizon:
+                    recent[index].popleft()
             elif stamp > newest:  # a repeated or late frame has no place in a video
                 newest = stamp
                 pending.append((stamp, log_ns, message))

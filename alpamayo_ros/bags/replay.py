@@ -11,6 +11,7 @@ from typing import Any
 
 from alpamayo_ros import messages
 from alpamayo_ros.backends.base import PlannerBackend
+from alpamayo_ros.bags.clock import clock_offset_ns
 from alpamayo_ros.bags.context import DriveContext, read_context
 from alpamayo_ros.bags.diagnosed import DiagnosisWriter
 from alpamayo_ros.bags.inputs import check_inputs
@@ -61,7 +62,8 @@ class ReplayResult:
 
 
 class Replay:
-    """One pass over one bag. Time is the recording's own: "now" is a message's log time."""
+    """One pass over one bag. Time is the recording's own: "now" is a message's log time, or where
+    the stamps keep to another clock, that (`bags.clock`)."""
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Replay:
         backend.manifest.cameras.check(cameras, backend.manifest.name)
         self._bag, self._settings, self._backend, self._writer = bag, settings, backend, writer
         self._planner = planner
+        self._offset_ns = clock_offset_ns(bag, settings)
         self.result = ReplayResult(read_context(bag, settings), warnings=list(bag.warnings))
         manifest = backend.manifest
         policy = settings.camera_policy(manifest.cameras, manifest.name)
@@ -96,7 +99,8 @@ class Replay:
             self._writer, self._planner, self._backend, self._feed, self._record, self._stage
         )  # fmt: skip
         begun = False
-        for now_ns, camera, _ in fed(self._bag, self._settings, self._feed):
+        start_ns = self._bag.start_ns - self._offset_ns
+        for now_ns, camera, _ in fed(self._bag, self._settings, self._feed, self._offset_ns):
             if not begun:
                 self._stage.start(now_ns)
                 begun = True
@@ -104,7 +108,7 @@ class Replay:
                 self._tell_due(camera.name)
             self._poll(now_ns)
             diagnosed.poll(now_ns)
-            progress((now_ns - self._bag.start_ns) / NS_PER_S)
+            progress((now_ns - start_ns) / NS_PER_S)
         # Ticks after the last image have nothing to plan from: the recording is over, no fault.
         self._pending.clear()
         if self._settings.rig_views:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from alpamayo_ros.bags.clock import clock_offset_ns
 from alpamayo_ros.bags.context import DriveContext
 from alpamayo_ros.bags.inputs import READERS
 from alpamayo_ros.bags.reader import BagReader
@@ -67,15 +68,17 @@ def _adapter(bag: BagReader, settings: PlannerSettings, context: DriveContext) -
 
 
 def fed(
-    bag: BagReader, settings: PlannerSettings, feed: Feed
+    bag: BagReader, settings: PlannerSettings, feed: Feed, clock_offset_ns: int
 ) -> Iterator[tuple[int, CameraInput | None, Any]]:
-    """Add every message to the feed; after each its log time, its camera (None: odometry), itself.
+    """Add every message to the feed; after each the time, its camera (None: odometry), itself.
 
-    The pipeline is started at the first message's time.
+    The time is the message's log time less `clock_offset_ns`. The pipeline is started at the first
+    message's.
     """
     cameras = {camera.topic: camera for camera in settings.cameras}
     begun = False
-    for topic, now_ns, message in bag.messages([*cameras, settings.odometry_topic]):
+    for topic, log_ns, message in bag.messages([*cameras, settings.odometry_topic]):
+        now_ns = log_ns - clock_offset_ns
         if not begun:
             feed.pipeline.start(now_ns)
             begun = True
@@ -104,8 +107,16 @@ class Ticks:
     ) -> None:
         """`decode_soon` is told of images that are likely to be selected, as they are read."""
         self._bag, self._settings = bag, settings
+        self._offset_ns = clock_offset_ns(bag, settings)
         self._feed = feed_for(bag, settings, context, resize, decode_soon=decode_soon)
         self.first_frame_ns: int | None = None  # stamp of the oldest camera frame read so far
+
+    @property
+    def view_coverage(self) -> dict[str, float]:
+        """The share of the model's view that each camera has shown; empty without `rig_views`."""
+        names = [camera.name for camera in self._settings.cameras if self._settings.rig_views]
+        shares = {name: self._feed.sources[name].view_coverage for name in names}
+        return {name: share for name, share in shares.items() if share == share}
 
     def discard(self, unreadable: UnreadableFrame) -> None:
         """Let no later tick select this frame; to be called before the next one is taken."""
@@ -116,10 +127,12 @@ class Ticks:
     ) -> Iterator[Selection | Rejection]:
         """Every tick; `progress` hears how many seconds of the bag are read. Raises BagError."""
         waiting: deque[Rejection] = deque()
-        for now_ns, camera, message in fed(self._bag, self._settings, self._feed):
+        start_ns = self._bag.start_ns - self._offset_ns
+        for now_ns, camera, message in fed(self._bag, self._settings, self._feed, self._offset_ns):
             if camera is not None:
                 stamp = stamp_ns(message.header.stamp) + camera.stamp_offset_ns
-                self.first_frame_ns = min(stamp, self.first_frame_ns or stamp)
+                first_ns = self.first_frame_ns
+                self.first_frame_ns = stamp if first_ns is None else min(stamp, first_ns)
                 newest = self._feed.pipeline.frames[camera.name].newest_ns or 0
                 while waiting and waiting[0].due_ns <= newest:
                     yield waiting.popleft()
@@ -130,4 +143,4 @@ class Ticks:
                 while waiting:  # they were due before this one
                     yield waiting.popleft()
                 yield tick
-            progress((now_ns - self._bag.start_ns) / NS_PER_S)
+            progress((now_ns - start_ns) / NS_PER_S)

@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
-from alpamayo_ros.cameras.calibration import Calibration, camera_model, why_unusable
+from alpamayo_ros.cameras.calibration import (
+    Calibration,
+    calibration_of,
+    camera_model,
+    why_unusable,
+)
 from alpamayo_ros.cameras.projection import CameraModel
 from alpamayo_ros.cameras.views import rays_in_rig
 from alpamayo_ros.odometry import RigOffset
@@ -125,13 +130,17 @@ class RigAdapter:
                 if name not in self._maps:
                     self._prepare(name)
 
-    def add_camera_info(self, name: str, info: Any) -> None:
-        """Take in a camera's CameraInfo; one that says what the last said costs nothing."""
+    def add_camera_info(self, name: str, info: Any, image_topic: str = "") -> None:
+        """Take in a camera's CameraInfo; one that says what the last said costs nothing.
+
+        `image_topic` tells whether its images are rectified.
+        """
+        calibration = calibration_of(info, image_topic)
         with self._lock:
             last = self._calibrations.get(name)
-            if last is not None and _same(last.info, info):
+            if last is not None and _same(last.info, calibration.info):
                 return
-            self._calibrations[name] = Calibration(info, info.header.frame_id)
+            self._calibrations[name] = calibration
             self._maps.pop(name, None)
             self._prepare(name)
 
@@ -176,4 +185,5 @@ def _same(one: Any, other: Any) -> bool:
         == (other.width, other.height, other.distortion_model, other.header.frame_id)
         and np.array_equal(one.k, other.k)
         and np.array_equal(one.d, other.d)
+        and np.array_equal(one.r, other.r)
     )

@@ -9,7 +9,9 @@ import numpy as np
 
 from alpamayo_ros.cameras.ftheta import FTheta
 from alpamayo_ros.cameras.projection import COEFFICIENTS, DISTORTION_MODELS, F_THETA, CameraModel
+from alpamayo_ros.geometry import compose
 from alpamayo_ros.odometry import RigOffset
+from alpamayo_ros.types import Pose3
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,37 @@ class Calibration:
     info: Any
     frame_id: str
     f_theta: FTheta | None = None  # the lens itself, where a recording has it beside CameraInfo
+
+
+@dataclass(frozen=True, slots=True)
+class RectifiedInfo:
+    """What a CameraInfo says of the images that image_proc made of its camera's."""
+
+    header: Any
+    width: int
+    height: int
+    k: tuple[float, ...]  # of p
+    r: tuple[float, ...]  # rectified from optical frame
+    d: tuple[float, ...] = ()
+    distortion_model: str = ""
+
+
+def calibration_of(info: Any, image_topic: str, f_theta: FTheta | None = None) -> Calibration:
+    """Of the images of a topic: `image_rect…`, by the convention of image_pipeline, shares the
+    CameraInfo of the camera, whose p and r describe it, and has no distortion left."""
+    name = image_topic.removesuffix("/compressed").rsplit("/", 1)[-1]
+    if not name.startswith("image_rect"):
+        return Calibration(info, info.header.frame_id, f_theta)
+    k = np.asarray(info.p, dtype=np.float64).reshape(3, 4)[:, :3]
+    r = np.asarray(info.r, dtype=np.float64)
+    lens = RectifiedInfo(
+        info.header,
+        int(info.width),
+        int(info.height),
+        tuple(k.ravel().tolist()),
+        tuple((r if r.any() else np.eye(3).ravel()).tolist()),
+    )
+    return Calibration(lens, info.header.frame_id)
 
 
 def info_topic(image_topic: str) -> str:
@@ -39,6 +72,9 @@ def camera_model(calibration: Calibration | None, transforms: RigOffset) -> Came
         k, d = lens.intrinsics()
         return CameraModel(k, optical_from_rig, lens.width, lens.height, d, F_THETA)
     info = calibration.info
+    if isinstance(info, RectifiedInfo):
+        turned = Pose3(np.zeros(3), np.asarray(info.r).reshape(3, 3))
+        optical_from_rig = compose(turned, optical_from_rig)
     k = np.asarray(info.k, dtype=np.float64).reshape(3, 3)
     return CameraModel(
         k, optical_from_rig, int(info.width), int(info.height), info.d, info.distortion_model
@@ -49,7 +85,8 @@ def why_unusable(info: Any) -> str:
     """What keeps a CameraInfo from describing a lens; empty where nothing does."""
     k, d = np.asarray(info.k, dtype=np.float64), np.asarray(info.d, dtype=np.float64)
     if not (np.isfinite(k).all() and np.isfinite(d).all() and k[0] > 0 and k[4] > 0):
-        return "an uncalibrated CameraInfo: its k has no focal lengths"
+        which = "p, which describes rectified images," if isinstance(info, RectifiedInfo) else "k"
+        return f"an uncalibrated CameraInfo: its {which} has no focal lengths"
     if info.distortion_model not in DISTORTION_MODELS:
         known = ", ".join(DISTORTION_MODELS[1:])
         return f"a CameraInfo with distortion model {info.distortion_model!r}; known are {known}"

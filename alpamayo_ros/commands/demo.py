@@ -74,7 +74,7 @@ def _on_bag(args: argparse.Namespace) -> dict[str, Any]:
     from alpamayo_ros.bags.reader import BagReader
 
     with BagReader(args.bag) as bag:
-        settings = _settings_for(bag, planner_settings(args))
+        settings = _settings_for(bag, planner_settings(args), args)
         _check_model(settings)
         seconds = min(args.seconds, (bag.end_ns - bag.start_ns) / 1e9)
         _run_nodes(args.bag, settings, args.params, seconds, args.out)
@@ -115,12 +115,12 @@ def _check_model(settings: PlannerSettings) -> None:
         raise ModelError("\n".join(faults))
 
 
-def _settings_for(bag: Any, settings: PlannerSettings) -> PlannerSettings:
+def _settings_for(bag: Any, settings: PlannerSettings, args: argparse.Namespace) -> PlannerSettings:
     """Settings that fit this bag, saying what was chosen where it is not what was configured."""
     from alpamayo_ros.bags.context import read_context
     from alpamayo_ros.bags.inputs import first_child_frame, guess_inputs
 
-    chosen = guess_inputs(bag, settings)
+    chosen = guess_inputs(bag, settings, bool(args.camera), bool(args.odometry))
     if chosen != settings:
         for camera in chosen.cameras:
             print(f"camera {camera.name}: {camera.topic}")

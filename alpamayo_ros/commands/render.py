@@ -68,7 +68,14 @@ def run(args: argparse.Namespace) -> int:
     settings = planner_settings(args)
     plans = _plans(args, settings)
     with BagReader(args.bag) as bag:
-        settings = guess_inputs(bag, settings)  # to look at a drive one camera will do
+        # To look at a drive one camera will do.
+        asked, settings = (
+            settings,
+            guess_inputs(bag, settings, bool(args.camera), bool(args.odometry)),
+        )
+        for camera in settings.cameras:
+            if camera.topic not in {other.topic for other in asked.cameras}:
+                print(f"camera {camera.name}: {camera.topic}", file=sys.stderr)
         moments = Moments(bag, settings, read_context(bag, settings), plans)
         names = [camera.name for camera in moments.cameras]
         title = f"{args.bag.resolve().name}   {plans.model}"

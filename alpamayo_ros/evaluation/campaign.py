@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from alpamayo_ros import resources
 from alpamayo_ros.errors import BagError, UserError
 from alpamayo_ros.evaluation import tables
 from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Entrant, Evaluator, Job
@@ -20,7 +21,7 @@ from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.parameters import PlannerSettings
 
-FORMAT = 2  # of shards: raised with every change of what they hold
+FORMAT = 3  # of shards: raised with every change of what they hold
 Result = Shard | str  # or why the bag cannot be evaluated
 
 
@@ -44,8 +45,10 @@ def entrants(
         )
     for model, manifest in zip(models, manifests):
         mine = {key: value for name, key, value in options if name in ("", manifest.name)}
+        # A process on another machine of a cluster starts in another folder.
+        place = str(manifest.path.resolve()) if resources.is_path(model) else model
         own = dataclasses.replace(
-            settings, model=model, model_options={**settings.model_options, **mine}
+            settings, model=place, model_options={**settings.model_options, **mine}
         )
         found.append(Entrant(manifest.name, own))
         if manifest.uses_images:

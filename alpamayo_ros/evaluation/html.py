@@ -40,12 +40,12 @@ _WHOLE_PLAN = {
 }
 
 
-def write_html(path: Path, content: Json, pictures: Sequence[WorstPicture]) -> None:
-    """Write the report. Raises OSError."""
-    summary = content["summary"]
+def write_html(path: Path, content: Json, pictures: Mapping[str, Sequence[WorstPicture]]) -> None:
+    """Write the report; `pictures` by planner. Raises OSError."""
+    summary, shown = content["summary"], ", ".join(pictures)
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title>",
-        f"<style>{_STYLE}</style><h1>{_text(', '.join(content['planners'][:1]))} and others on "
+        f"<style>{_STYLE}</style><h1>{_text(shown)} and others on "
         f"{len(content['bags'])} recordings</h1>",
         f"<p>{content['instants']} instants at which every planner has a plan and the recording "
         f"its whole 6.4 s future. In brackets and shaded: {content['interval']['level']:.0%} of a "
@@ -68,15 +68,22 @@ def write_html(path: Path, content: Json, pictures: Sequence[WorstPicture]) -> N
         for kind, groups in content["groups"].items():
             chart = charts.by_group(groups, content["planners"], "ade_m", "m")
             parts.append(f"<div><b>{_text(kind)}</b><br>{chart}</div>")
-        parts.append(
-            f"</div><h2>Where {_text(content['planners'][0])} was farthest off</h2>"
-            "<p class=muted>Blue and the ribbon: planned. Orange: driven.</p>"
-        )
+        parts.append("</div>")
+        for planner, of_planner in pictures.items():
+            parts += _worst(planner, of_planner)
+    path.write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _worst(planner: str, pictures: Sequence[WorstPicture]) -> list[str]:
+    parts = [
+        f"<h2>Where {_text(planner)} was farthest off</h2>"
+        "<p class=muted>Blue and the ribbon: planned. Orange: driven.</p>"
+    ]
     for picture in pictures:
         data = base64.b64encode(picture.jpeg).decode()
         parts.append(f'<figure><img src="data:image/jpeg;base64,{data}" alt="">'
                      f"<figcaption>{_text(picture.caption)}</figcaption></figure>")  # fmt: skip
-    path.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    return parts
 
 
 def took(duration: Json) -> str:
@@ -91,7 +98,8 @@ def took(duration: Json) -> str:
 
 
 def not_scored(content: Json) -> list[str]:
-    """A line a bag that has instants which do not count: how many, and why."""
+    """A line a bag that has instants which do not count: how many, and why; the first of each
+    reason in full, where no bag has an instant that does."""
     lines = []
     for label in content["bags"]:
         reasons = dict(content["rejections"].get(label, {}))
@@ -100,6 +108,8 @@ def not_scored(content: Json) -> list[str]:
         if reasons:
             listing = ", ".join(f"{count} {why}" for why, count in reasons.items())
             lines.append(f"{label}, instants not scored: {listing}")
+            if not content["instants"]:
+                lines += [f"  first {text}" for text in content["why"].get(label, {}).values()]
         elif not content["instants"]:
             lines.append(f"{label} has no instant: no time at which every camera has a picture")
     return lines

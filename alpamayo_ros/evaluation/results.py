@@ -101,6 +101,8 @@ def write_results(
         "without_plan": _without_plan(rows),
         "without_future": _of_first(evaluation, "without_future"),
         "rejections": _of_first(evaluation, "rejections"),
+        "why": _of_first(evaluation, "why"),
+        "view_coverage": _of_first(evaluation, "view_coverage"),
         "notes": [*_notes(evaluation), *summary.doubts(instants, seed)],
         "latency_ms": summary.latency(rows, planners),
         "groups": summary.by_group(rows, planners, seed),
@@ -108,8 +110,10 @@ def write_results(
     }
     tables.write_rows(out / "rows.parquet", rows, timing=False)
     tables.write_timing(out / "timing.parquet", rows)
-    worst = worst_rows(rows, instants, planners[0])
-    pictures = worst_pictures(worst, evaluation.bags, settings)
+    pictures = {
+        planner: worst_pictures(worst_rows(rows, instants, planner), evaluation.bags, settings)
+        for planner in pictured(planners)
+    }
     report["duration"] = _duration(evaluation, time.perf_counter() - started_s)
     content = {**report, "summary": result}
     try:
@@ -120,6 +124,11 @@ def write_results(
     except OSError as error:
         raise UserError(f"cannot write {error.filename or out}: {error.strerror}") from error
     return content
+
+
+def pictured(planners: Sequence[str]) -> list[str]:
+    """Whose worst instants are shown: every model that looks, else the first."""
+    return [name for name in planners if f"{name}_black" in planners] or list(planners[:1])
 
 
 def _fingerprints(jobs: Sequence[Job]) -> dict[str, str]:

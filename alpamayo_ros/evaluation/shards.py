@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -76,8 +76,10 @@ class Pass:
     bag: Path
     instants: list[Instant] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
+    why: dict[str, str] = field(default_factory=dict)  # the first of each reason, in full
     without_future: int = 0
     warnings: list[str] = field(default_factory=list)
+    view_coverage: dict[str, float] = field(default_factory=dict)  # of cameras, with rig_views
 
 
 class Evaluator:
@@ -111,6 +113,8 @@ class Evaluator:
             "bag": job.bag_label,
             "planner": job.entrant.label,
             "rejections": dict(sorted(seen.rejected.items())),
+            "why": seen.why,
+            "view_coverage": seen.view_coverage,
             "without_future": seen.without_future,
             "warnings": seen.warnings,
             "seconds": time.perf_counter() - started,
@@ -139,6 +143,7 @@ class Evaluator:
             for tick in ticks.all():
                 if isinstance(tick, Rejection):
                     seen.rejected[tick.reason.value] += 1
+                    seen.why.setdefault(tick.reason.value, str(tick))
                     continue
                 truth = _truth(context.scorer, tick)
                 if truth is None:
@@ -152,7 +157,8 @@ class Evaluator:
                 if unreadable is not None:
                     discarded = True
                     ticks.discard(unreadable)
-            seen.warnings = list(bag.warnings)
+            seen.view_coverage = ticks.view_coverage
+            seen.warnings = [*bag.warnings, *_masked(job.bag_label, seen.view_coverage)]
         # A frame that does not decode is selected no more, and only who looks can know: others have
         # ticks of their own then, whatever this process did before.
         self._kept = None if discarded else seen
@@ -181,6 +187,15 @@ def _decoding(looks: bool) -> Iterator[Callable[[LazyImage], object]]:
         return
     with ThreadPoolExecutor(1) as pool:
         yield lambda image: pool.submit(image.get)
+
+
+def _masked(label: str, view_coverage: Mapping[str, float]) -> list[str]:
+    """What the model is not shown of a bag."""
+    return [
+        f"{label}: {name} sees {share:.0%} of the model's view, the rest is black"
+        for name, share in view_coverage.items()
+        if share < 0.995
+    ]
 
 
 def _truth(scorer: Scorer, selection: Selection) -> Truth | None:

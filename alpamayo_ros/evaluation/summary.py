@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 Json = dict[str, Any]
 
 ENOUGH_BAGS = 20
-STRETCH_S = 2.0
+STRETCH_S = 8.0  # futures are 6.4 s long: instants nearer than that share some of theirs
 FEW_UNITS = 10  # with fewer, resampling understates how much another drive would differ
 RESAMPLES = 1000
 LEVEL = 0.95

@@ -110,7 +110,12 @@ class PlannerInputs:
             self._node.create_subscription(
                 CameraInfo,
                 camera.info_topic or info_topic(camera.topic),
-                guarded(self._node, functools.partial(adapter.add_camera_info, camera.name)),
+                guarded(
+                    self._node,
+                    functools.partial(
+                        adapter.add_camera_info, camera.name, image_topic=camera.topic
+                    ),
+                ),
                 topics.sensor_qos(1),
                 callback_group=group,
             )
