@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 
 from alpamayo_ros import cli
 from alpamayo_ros.bags.reader import BagReader
+from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.cameras.ftheta import FTheta
 from alpamayo_ros.clips.motion import motion_of
 from alpamayo_ros.odometry import stamp_ns
@@ -187,6 +191,23 @@ def test_stamps_and_poses(bag: Path) -> None:
         assert twist.angular.z == pytest.approx(YAW_RATE, rel=1e-6)
 
 
+def test_transforms_say_what_odometry_says(bag: Path) -> None:
+    """RViz with the fixed frame odom follows /tf: the frames, stamps and poses of /odom."""
+    with BagReader(bag) as reader:
+        assert not reader.topics["/tf"].latched
+        odometry = [m for _, _, m in reader.messages(["/odom"])]
+        moved = [m.transforms for _, _, m in reader.messages(["/tf"])]
+    assert len(moved) == len(odometry) > 900
+    for pose, (transform,) in zip(odometry, moved):
+        assert stamp_ns(transform.header.stamp) == stamp_ns(pose.header.stamp)
+        assert transform.header.frame_id == pose.header.frame_id == "odom"
+        assert transform.child_frame_id == pose.child_frame_id == "base_link"
+        at, wanted = transform.transform.translation, pose.pose.pose.position
+        assert (at.x, at.y, at.z) == (wanted.x, wanted.y, wanted.z)
+        turn, wanted = transform.transform.rotation, pose.pose.pose.orientation
+        assert (turn.x, turn.y, turn.z, turn.w) == (wanted.x, wanted.y, wanted.z, wanted.w)
+
+
 def test_calibration(bag: Path) -> None:
     """The lens is carried whole; CameraInfo's model lies within a fifth of a pixel of it."""
     with BagReader(bag) as reader:
@@ -289,3 +310,140 @@ def test_lidar(dataset: Path, tmp_path: Path) -> None:
     assert (
         cli.main([*words[:2], BROKEN, *words[3:-3], "--out", str(tmp_path / "b"), "--lidar"]) == 1
     )
+
+
+def test_only_a_finished_bag_is_kept(
+    dataset: Path, bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty folder is written into; what is no bag, or a cut one, is named with the remedy."""
+    out = tmp_path / "drive"
+    words = ["convert", "pai", CLIP, "--root", str(dataset), "--cameras", "front_wide",
+             "--width", "96", "--out"]  # fmt: skip
+    out.mkdir()
+    assert cli.main([*words, str(out)]) == 0
+    with BagReader(out) as reader:
+        assert reader.topics["/odom"].count > 900 and not reader.warnings
+    assert cli.main([*words, str(out)]) == 0
+    assert "is there and kept" in capsys.readouterr().out
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("keep me")
+    cut = tmp_path / "cut"
+    shutil.copytree(bag, cut)
+    (cut / "metadata.yaml").unlink()
+    for path in (home, cut):
+        assert cli.main([*words, str(path)]) == 2
+        said = capsys.readouterr().err
+        assert f"{path} is there and is no finished bag" in said and "remove it, or name" in said
+    assert (home / "thesis.tex").read_text() == "keep me"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from alpamayo_ros.bags.writer import BagWriter
+with BagWriter(Path(sys.argv[1]), remove_stale=sys.argv[2] == "again"):
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_conversion_left_is_removed(tmp_path: Path) -> None:
+    """Of the same bag, and no more: not of a writer that lives, nor of one that recorded."""
+    path = tmp_path / "drive"
+
+    def killed(name: str, kind: str) -> set[Path]:
+        before = set(tmp_path.iterdir())
+        subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name), kind], check=False)
+        return set(tmp_path.iterdir()) - before
+
+    (stale,) = killed("drive", "again")
+    (other,) = killed("drives", "again")
+    (recorded,) = killed("drive", "once")
+    with BagWriter(path, remove_stale=True) as lives:
+        assert not stale.exists() and other.exists() and recorded.exists()
+        second = BagWriter(path, remove_stale=True)
+        second.__enter__()
+        second.__exit__(RuntimeError, None, None)
+        lives.add_topic("/odom", "nav_msgs/msg/Odometry")
+    assert set(tmp_path.iterdir()) == {path, other, recorded}
+
+
+@pytest.fixture
+def copied(dataset: Path, tmp_path: Path) -> Path:
+    """The dataset, to change."""
+    return Path(shutil.copytree(dataset, tmp_path / "copied"))
+
+
+def rewritten(path: Path, clip: str, compression: int) -> None:
+    """An archive without the members of one clip."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            if not name.startswith(clip):
+                archive.writestr(name, data)
+
+
+def test_a_damaged_deflated_member(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The clip is left out like any other that is damaged."""
+    path = copied / "labels/egomotion/egomotion.chunk_0007.zip"
+    rewritten(path, BROKEN, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(path) as archive:
+        name = archive.infolist()[0].filename
+    data = bytearray(path.read_bytes())
+    start = data.index(name.encode()) + len(name)
+    data[start : start + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    words = ["convert", "pai", CLIP, "--root", str(copied), "--out", str(copied / "bag")]
+    assert cli.main(words) == 1
+    assert f"left out: {CLIP}: {name}" in capsys.readouterr().err
+
+
+def test_stamps_that_do_not_rise_name_the_clip(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied / "lidar"
+    table = {**spins(), "reference_timestamp": [3, 3, 4, 5, 6]}
+    (folder / f"{CLIP}.lidar_top_360fov.parquet").write_bytes(parquet(table))
+    words = ["convert", "pai", CLIP, "--root", str(copied), "--out", str(copied / "bag")]
+    assert cli.main([*words, "--lidar", "--cameras", "front_wide"]) == 1
+    assert f"left out: {CLIP}: stamps do not rise: 3 us" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["feature_presence", "sensor_presence"])
+def test_sensors_that_a_clip_never_had(
+    name: str, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the dataset's table: left out and said; without it, or without poses, the clip is."""
+    wide, left = FEATURES.values()
+    rewritten(copied / f"camera/{left}/{left}.chunk_0007.zip", CLIP, zipfile.ZIP_STORED)
+    rewritten(copied / "lidar/lidar_top_360fov.chunk_0007.zip", CLIP, zipfile.ZIP_STORED)
+    out = copied / "bag"
+    words = ["convert", "pai", CLIP, "--root", str(copied), "--out", str(out), "--width", "96"]
+    assert cli.main(words) == 1
+    assert "There is no item named" in capsys.readouterr().err
+    (copied / "metadata").mkdir()
+
+    def present(**changed: bool) -> None:
+        row = {wide: True, left: False, "lidar_top_360fov": False, "egomotion": True, **changed}
+        columns: dict[str, list[Any]] = {feature: [True, there] for feature, there in row.items()}
+        table = {**columns, "radar_config": ["low", "low"], "__index_level_0__": [BROKEN, CLIP]}
+        (copied / f"metadata/{name}.parquet").write_bytes(parquet(table))
+
+    present()
+    assert cli.main([*words, "--lidar"]) == 0
+    said = capsys.readouterr().err
+    assert f"{CLIP} has no cross_left, says {copied}" in said
+    assert f"{CLIP} has no lidar_top_360fov, says {copied}" in said
+    with BagReader(out) as reader:
+        assert "/camera/front_wide/camera_info" in reader.topics
+        assert not [t for t in reader.topics if "cross_left" in t or "lidar" in t]
+    other = [*words, "--overwrite", "--cameras"]
+    assert cli.main([*other, "cross_left"]) == 1
+    assert f"left out: {CLIP} has no cross_left" in capsys.readouterr().err
+    present(**{wide: False})
+    assert cli.main([*words, "--overwrite"]) == 1
+    assert f"left out: {CLIP} has no cross_left or front_wide" in capsys.readouterr().err
+    present(egomotion=False)
+    assert cli.main([*words, "--overwrite"]) == 1
+    assert f"left out: {CLIP} has no egomotion" in capsys.readouterr().err

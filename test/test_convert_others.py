@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,9 @@ def test_comma_several_resumed_and_damaged(
     assert cli.main(words) == 1
     assert "is there and kept" in capsys.readouterr().out
     assert (out / "b0c9_2018_3" / "metadata.yaml").stat().st_mtime_ns == before
+    alike = tmp_path / "other" / "b0c9|2018" / "3"
+    assert cli.main([*words[:3], str(alike), *words[4:]]) == 2
+    assert f"{segment} and {alike} would both become" in capsys.readouterr().err
     (broken / "global_pose" / "frame_times").unlink()
     assert cli.main([*words[:2], str(broken), "--out", str(tmp_path / "x")]) == 1
     assert "is missing: is" in capsys.readouterr().err
@@ -229,6 +233,25 @@ def test_kitti_odometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     # P2 says where camera 0 lies for camera 2: 6 cm to its right, so camera 2 is 6 cm to its left.
     assert (at.x, at.y, at.z) == pytest.approx((1.03, 0.06, 1.65), abs=1e-9)
     assert found["/camera/front_wide/camera_info"][0].k[0] == 70
+    # The Velodyne, which calib.txt places 0.27 m behind camera 0 and 8 cm above it.
+    lidar = [*words, "--overwrite", "--lidar"]
+    assert cli.main(lidar) == 1
+    assert "velodyne is missing: download data_odometry_velodyne" in capsys.readouterr().err
+    with (root / "sequences" / "06" / "calib.txt").open("a") as file:
+        file.write("Tr: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27\n")
+    cloud = np.random.default_rng(1).normal(size=(50, 4)).astype("<f4")
+    (root / "sequences" / "06" / "velodyne").mkdir()
+    for k in range(len(times)):
+        cloud.tofile(root / "sequences" / "06" / "velodyne" / f"{k:06d}.bin")
+    assert cli.main(lidar) == 0
+    found = read(out)
+    clouds = found["/lidar/velodyne/points"]
+    assert [stamp_ns(m.header.stamp) for m in clouds] == stamps
+    np.testing.assert_array_equal(clouds[0].data.view("<f4").reshape(-1, 4), cloud)
+    placed = {t.child_frame_id: t.transform for t in found["/tf_static"][0].transforms}
+    at, turn = placed["velodyne"].translation, placed["velodyne"].rotation
+    assert (at.x, at.y, at.z) == pytest.approx((0.76, 0.0, 1.73), abs=1e-9)
+    assert abs(turn.w) == pytest.approx(1.0)
     (root / "sequences" / "06" / "image_2" / "000005.png").write_bytes(b"nothing")
     assert cli.main([*words, "--overwrite"]) == 1
     assert "000005.png is no image" in capsys.readouterr().err
@@ -337,3 +360,73 @@ def test_video_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert cli.main([*words, "--fov", "200"]) == 2
     assert cli.main([*words, "--fov", "90", "--mount", "1,2"]) == 2
     assert "--mount '1,2': wanted three numbers" in capsys.readouterr().err
+
+
+def test_video_of_another_clock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Poses that do not overlap the video are refused with both spans; no bag is left."""
+    video, poses = tmp_path / "drive.mp4", tmp_path / "poses.csv"
+    write_video(video, 10, (32, 32), 25, bare=False)
+    poses.write_text("t_s,x,y,yaw_rad\n1700000000,0,0,0\n1700000001,1,0,0\n")
+    words = ["convert", "video", str(video), "--poses", str(poses), "--out", str(tmp_path / "d")]
+    assert cli.main([*words, "--fov", "90"]) == 2
+    said = capsys.readouterr().err
+    assert "from 1700000000.000 to 1700000001.000 s" in said and "from 0.000 to 0.400 s" in said
+    assert "another clock or unit" in said and not (tmp_path / "d").exists()
+
+
+def test_pose_table_of_a_spreadsheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A byte order mark and a column of text do no harm; a bad cell is named."""
+    video, poses = tmp_path / "drive.mp4", tmp_path / "poses.csv"
+    write_video(video, 3, (32, 32), 25, bare=False)
+    text = "t_s,x,y,yaw_rad,driver\n0,0,0,0,Ann\n1,1,0,{},Bob\n"
+    poses.write_text(text.format("0"), encoding="utf-8-sig")
+    words = ["convert", "video", str(video), "--poses", str(poses), "--fov", "90", "--out"]
+    assert cli.main([*words, str(tmp_path / "d")]) == 0
+    poses.write_text(text.format("left"))
+    assert cli.main([*words, str(tmp_path / "e")]) == 1
+    assert "column yaw_rad: could not convert string to float: 'left'" in capsys.readouterr().err
+    poses.write_text("t_s,x,y,yaw_rad\n0,0,0,0\n1,1,0\n")
+    assert cli.main([*words, str(tmp_path / "e")]) == 1
+    assert "column yaw_rad has no finite number in row 2" in capsys.readouterr().err
+    poses.write_text("t_s,x,y,yaw_rad\n")
+    assert cli.main([*words, str(tmp_path / "e")]) == 1
+    assert "fewer than two poses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "matrix, bright",
+    [((0, 1, -1, 0), "right"), ((0, -1, 1, 0), "left"), ((-1, 0, 0, -1), "bottom"),
+     ((-1, 0, 0, 1), "")],
+    ids=["to the right", "to the left", "upside down", "mirrored"],
+)  # fmt: skip
+def test_a_phones_video(
+    matrix: tuple[int, ...], bright: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures and size as a player shows them; the top of the recorded picture is bright."""
+    video, poses, out = tmp_path / "drive.mp4", tmp_path / "poses.csv", tmp_path / "d"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        picture = np.zeros((32, 64, 3), np.uint8)
+        picture[:16] = 200
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    data = bytearray(video.read_bytes())
+    a, b, c, d = (entry << 16 for entry in matrix)  # ISO 14496-12: x -> (a, b), y -> (c, d)
+    struct.pack_into(">5i", data, data.index(b"tkhd") + 44, a, b, 0, c, d)
+    video.write_bytes(data)
+    poses.write_text("t_s,x,y,yaw_rad\n0,0,0,0\n1,1,0,0\n")
+    words = ["convert", "video", str(video), "--poses", str(poses), "--fov", "90", "--out"]
+    assert cli.main([*words, str(out), "--images", "raw"]) == (0 if bright else 1)
+    if not bright:
+        assert "mirrored" in (said := capsys.readouterr().err) and "ffmpeg -i" in said
+        return
+    found = read(out)
+    image, info = (found[f"/camera/front_wide/{n}"][0] for n in ("image", "camera_info"))
+    upright = bright in ("left", "right")
+    assert (image.width, image.height) == (info.width, info.height)
+    assert (image.width, image.height) == ((32, 64) if upright else (64, 32))
+    shown = image.data.reshape(image.height, image.width, 3).astype(float)
+    first, last = shown[:, :8] if upright else shown[:8], shown[:, -8:] if upright else shown[-8:]
+    assert (first.mean() > 150, last.mean() > 150) == (bright == "left", bright != "left")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 from contextlib import suppress
@@ -42,6 +44,7 @@ _LATCHED = Qos(
     _FOREVER,
     False,
 )
+_LOCK = ".alpamayo_lock"  # in a hidden sibling: held by its writer, and free once that was killed
 _BAG_SUFFIXES = (".mcap", ".db3", ".zstd", ".db3-shm", ".db3-wal")
 
 
@@ -50,16 +53,26 @@ class BagWriter:
 
     Everything goes to a hidden sibling first and takes its name when the `with` block ends without
     an exception; otherwise it is removed and nothing is left under `path`. Raises UserError where
-    `path` exists (unless `overwrite`, and then only a bag is replaced) or cannot be written.
+    `path` exists (unless `overwrite`, and then only a bag is replaced, or it is an empty folder) or
+    cannot be written.
+
+    `remove_stale`: remove the siblings that killed writers of the same bag left, if they too were
+    opened with it. Not for what cannot be made again: such a sibling holds what was recorded.
     """
 
     def __init__(
-        self, path: Path, *, overwrite: bool = False, typestore: Typestore | None = None
+        self,
+        path: Path,
+        *,
+        overwrite: bool = False,
+        typestore: Typestore | None = None,
+        remove_stale: bool = False,
     ) -> None:
         self.path = Path(path)
         self.typestore = package_typestore() if typestore is None else typestore
         self._bare = self.path.suffix == ".mcap"
-        self._overwrite = overwrite
+        self._overwrite, self._remove_stale = overwrite, remove_stale
+        self._lock: int | None = None
         self._topics: dict[str, Connection] = {}
         self._folder: Path | None = None  # the hidden sibling, while writing
         self._writer: Writer | None = None
@@ -71,6 +84,9 @@ class BagWriter:
             self._folder = Path(
                 tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.absolute().parent)
             )
+            if self._remove_stale:
+                self._lock = _locked(self._folder)
+                _remove_stale(self._folder, self.path.name)
             # rosbags names the mcap after its folder, and so does the metadata inside it.
             stem = self.path.stem if self._bare else self.path.name
             self._writer = Writer(
@@ -109,7 +125,7 @@ class BagWriter:
     def abandon(self) -> None:
         """Keep what is on the disk under `path`, cut off: it takes no more. Nothing is raised."""
         writer, self._writer = self._writer, None
-        if writer is not None and not self.path.exists():
+        if writer is not None and is_free(self.path):
             with suppress(OSError):  # a full disk refuses the last flush too
                 writer.abort()
             written = writer.path / f"{writer.path.name}.mcap" if self._bare else writer.path
@@ -177,7 +193,7 @@ class BagWriter:
 
     def _check_target(self) -> None:
         """Refuse what must not be replaced."""
-        if not (self.path.exists() or self.path.is_symlink()):
+        if is_free(self.path) and not (self._bare and self.path.is_dir()):
             return
         if not self._overwrite:
             raise UserError(f"{self.path} exists; name another, or pass --overwrite")
@@ -197,6 +213,53 @@ class BagWriter:
                 writer.abort()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def is_free(path: Path) -> bool:
+    """Whether a bag can take this name: nothing is there, or an empty folder."""
+    if path.is_symlink() or not path.is_dir():
+        return not (path.exists() or path.is_symlink())
+    try:  # a folder that is mounted is empty, and yet nothing can be put in its place
+        return not path.is_mount() and not any(path.iterdir())
+    except OSError:  # one that cannot be looked into
+        return False
+
+
+def _locked(folder: Path) -> int | None:
+    """Mark a hidden sibling as in use; None where the file system has no locks.
+
+    A lock and no process number: numbers mean nothing in another container or on another machine.
+    """
+    # Its name comes last: whoever finds it finds it held.
+    unnamed = folder / f"{_LOCK}.new"
+    lock = os.open(unnamed, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    unnamed.rename(folder / _LOCK)
+    return lock
+
+
+def _remove_stale(own: Path, name: str) -> None:
+    """Remove the siblings of `own`, for the same bag, whose writer was killed."""
+    hidden = re.compile(re.escape(f".{name}.") + r"[a-z0-9_]{8}")  # as mkdtemp names them
+    for sibling in own.parent.iterdir():
+        if sibling == own or not hidden.fullmatch(sibling.name):
+            continue
+        if (sibling / "replaced").exists():
+            continue  # killed as it took its name: it has the bag that was there before
+        with suppress(OSError):  # no lock, or one that is held
+            lock = os.open(sibling / _LOCK, os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(sibling, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def _not_a_bag(path: Path, bare: bool) -> str:

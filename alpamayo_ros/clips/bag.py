@@ -1,4 +1,4 @@
-"""A clip of any kind as a rosbag2: cameras, their calibration, odometry, mountings, lidar."""
+"""A clip of any kind as a rosbag2: cameras, their calibration, odometry, transforms, lidar."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def write_clip(
     before_zero = clouds = 0
     start_us, end_us = max(int(stamps_us[0]), 0), max(int(stamps_us[-1]), 1)
     lenses = {camera.name: _at_width(camera.lens, options.width_px) for camera in clip.cameras}
-    with BagWriter(path, overwrite=overwrite) as bag:
+    # A clip can be converted again, so what a killed conversion left is of no use to anyone.
+    with BagWriter(path, overwrite=overwrite, remove_stale=True) as bag:
         writer = _Writer(bag, clip, lenses, options)
         streams: list[Iterator[tuple[int, int, Any]]] = [
             _ranked(camera.frames(), rank) for rank, camera in enumerate(clip.cameras, 1)
@@ -85,6 +86,7 @@ def write_clip(
         "poses": int((stamps_us >= 0).sum()),
         "clouds": clouds,
         "before_zero": before_zero,
+        "notes": list(clip.notes),
     }
     exact = {name: lens.f_theta for name, lens in lenses.items() if isinstance(lens, FThetaLens)}
     if exact:
@@ -122,9 +124,10 @@ class _Writer:
             mounted[clip.lidar.name] = clip.lidar.rig_from_lidar
             bag.add_topic(f"/lidar/{clip.lidar.name}/points", _CLOUD)
         bag.add_topic("/odom", _ODOMETRY)
+        bag.add_topic("/tf", _TF)
         bag.add_topic("/tf_static", _TF, latched=True)
         start_ns = max(int(clip.motion.stamps_us[0]), 0) * _NS_PER_US
-        transforms = [self._placed(frame, pose, start_ns) for frame, pose in mounted.items()]
+        transforms = [self._mounted(frame, pose, start_ns) for frame, pose in mounted.items()]
         bag.write("/tf_static", start_ns, bag.make(_TF, transforms=transforms))
         for name, lens in lenses.items():
             bag.add_topic(self._image_topic(name), self._image_type)
@@ -135,12 +138,13 @@ class _Writer:
                 bag.write(topic, start_ns, bag.make(_STRING, data=lens.f_theta.as_json()))
 
     def odometry(self, stamp_us: int, motion: Motion, index: int) -> None:
-        """The pose at one stamp, with its twist."""
+        """The pose at one stamp, with its twist; and the same pose as a transform, for RViz."""
         make = self._bag.make
+        position, xyzw = motion.positions_m[index], motion.quaternions_xyzw[index]
         pose = make(
             "geometry_msgs/msg/Pose",
-            position=self._xyz("Point", motion.positions_m[index]),
-            orientation=self._quaternion(motion.quaternions_xyzw[index]),
+            position=self._xyz("Point", position),
+            orientation=self._quaternion(xyzw),
         )
         twist = make(
             "geometry_msgs/msg/Twist",
@@ -155,6 +159,8 @@ class _Writer:
             pose=make("geometry_msgs/msg/PoseWithCovariance", pose=pose),
             twist=make("geometry_msgs/msg/TwistWithCovariance", twist=twist),
         ))  # fmt: skip
+        moved = self._transform(ODOMETRY_FRAME, RIG_FRAME, position, xyzw, stamp_ns)
+        self._bag.write("/tf", stamp_ns, make(_TF, transforms=[moved]))
 
     def image(self, stamp_us: int, camera: ClipCamera, rgb: NDArray[np.uint8]) -> None:
         """One frame and its CameraInfo. Raises ClipError for another size than the lens has."""
@@ -203,17 +209,24 @@ class _Writer:
     def _image_topic(self, camera: str) -> str:
         return f"/camera/{camera}/image" + ("" if self._raw else "/compressed")
 
-    def _placed(self, frame: str, rig_from_sensor: Pose3, stamp_ns: int) -> Any:
-        make = self._bag.make
+    def _mounted(self, frame: str, rig_from_sensor: Pose3, stamp_ns: int) -> Any:
         xyzw = geometry.rotation_to_quaternion(rig_from_sensor.rotation)
-        transform = make("geometry_msgs/msg/Transform",
-                         translation=self._xyz("Vector3", rig_from_sensor.translation_m),
-                         rotation=self._quaternion(xyzw))  # fmt: skip
+        return self._transform(RIG_FRAME, frame, rig_from_sensor.translation_m, xyzw, stamp_ns)
+
+    def _transform(
+        self, parent: str, child: str, translation_m: Any, xyzw: Any, stamp_ns: int
+    ) -> Any:
+        make = self._bag.make
         return make(
             "geometry_msgs/msg/TransformStamped",
-            header=messages.header(make, stamp_ns, RIG_FRAME),
-            child_frame_id=frame, transform=transform,
-        )  # fmt: skip
+            header=messages.header(make, stamp_ns, parent),
+            child_frame_id=child,
+            transform=make(
+                "geometry_msgs/msg/Transform",
+                translation=self._xyz("Vector3", translation_m),
+                rotation=self._quaternion(xyzw),
+            ),
+        )
 
     def _xyz(self, kind: str, values: Any) -> Any:
         x, y, z = (float(value) for value in values)

@@ -129,3 +129,4 @@ class Clip:
     motion: Motion  # of the rig
     cameras: tuple[ClipCamera, ...]
     lidar: Lidar | None = None
+    notes: tuple[str, ...] = ()  # for a person: what this clip lacks

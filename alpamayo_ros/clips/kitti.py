@@ -1,6 +1,7 @@
 """KITTI: a sequence of the odometry benchmark, or a synchronised drive of the raw data.
 
-odometry: ROOT/sequences/06/{image_2|image_0}/000000.png, times.txt, calib.txt; ROOT/poses/06.txt
+odometry: ROOT/sequences/06/{image_2|image_0}/000000.png, velodyne/000000.bin, times.txt, calib.txt;
+          ROOT/poses/06.txt
 raw:      ROOT/2011_09_26/2011_09_26_drive_0001_sync/{image_02|image_00,oxts}/…, and beside it the
           calib_*.txt of the day
 """
@@ -38,7 +39,7 @@ _EARTH_M = 6378137.0
 def kitti_clip(root: Path, name: str, options: ClipOptions) -> Clip:
     """A sequence such as 06, or a drive such as 2011_09_26_drive_0001_sync. Raises ClipError."""
     if (root / "sequences" / name).is_dir():
-        return _sequence(root, name)
+        return _sequence(root, name, options)
     drive = root / name[:10] / name
     if drive.is_dir():
         return _raw(drive, options)
@@ -46,7 +47,7 @@ def kitti_clip(root: Path, name: str, options: ClipOptions) -> Clip:
                     "with --root")  # fmt: skip
 
 
-def _sequence(root: Path, name: str) -> Clip:
+def _sequence(root: Path, name: str, options: ClipOptions) -> Clip:
     folder = root / "sequences" / name
     stamps_us = np.round(_numbers(folder / "times.txt", 1)[:, 0] * 1e6).astype(np.int64)
     poses = _numbers(root / "poses" / f"{name}.txt", 12).reshape(-1, 3, 4)
@@ -65,8 +66,21 @@ def _sequence(root: Path, name: str) -> Clip:
                             rig_from_camera_0)  # fmt: skip
     except ValueError as error:
         raise ClipError(f"{name}: {error}") from error
-    camera = _camera(projection, rig_from_camera_0, images, stamps_us.tolist(), name)
-    return Clip(name, motion, (camera,))
+    stamps = stamps_us.tolist()
+    camera = _camera(projection, rig_from_camera_0, images, stamps, name)
+    lidar = _sequence_lidar(folder, stamps, rig_from_camera_0) if options.lidar else None
+    return Clip(name, motion, (camera,), lidar)
+
+
+def _sequence_lidar(folder: Path, stamps_us: Sequence[int], rig_from_camera_0: Pose3) -> Lidar:
+    """The Velodyne of a sequence: a spin an image, placed by calib.txt. Raises ClipError."""
+    if not (folder / "velodyne").is_dir():
+        raise ClipError(f"{folder / 'velodyne'} is missing: download data_odometry_velodyne, or "
+                        "leave --lidar out")  # fmt: skip
+    placed = _calibration(folder / "calib.txt", "Tr", 12).reshape(3, 4)
+    camera_from_velo = Pose3(placed[:, 3], placed[:, :3])
+    rig_from_velo = geometry.compose(rig_from_camera_0, camera_from_velo)
+    return _velodyne(folder / "velodyne", stamps_us, rig_from_velo)
 
 
 def _raw(drive: Path, options: ClipOptions) -> Clip:
@@ -101,7 +115,10 @@ def _raw(drive: Path, options: ClipOptions) -> Clip:
     images = sorted((drive / f"image_{index}" / "data").glob("*.png"))
     image_stamps = _stamps(drive / f"image_{index}" / "timestamps.txt")
     camera = _camera(projection, rig_from_camera_0, images, image_stamps, drive.name)
-    lidar = _velodyne(drive, rig_from_velo) if options.lidar else None
+    if not options.lidar:
+        return Clip(drive.name, motion, (camera,))
+    velodyne = drive / "velodyne_points"
+    lidar = _velodyne(velodyne / "data", _stamps(velodyne / "timestamps.txt"), rig_from_velo)
     return Clip(drive.name, motion, (camera,), lidar)
 
 
@@ -135,11 +152,10 @@ def _image(path: Path) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _velodyne(drive: Path, rig_from_velo: Pose3) -> Lidar:
-    stamps_us = _stamps(drive / "velodyne_points" / "timestamps.txt")
-    files = sorted((drive / "velodyne_points" / "data").glob("*.bin"))
+def _velodyne(folder: Path, stamps_us: Sequence[int], rig_from_velo: Pose3) -> Lidar:
+    files = sorted(folder.glob("*.bin"))
     if len(files) != len(stamps_us):
-        raise ClipError(f"{drive}/velodyne_points: {len(files)} files, {len(stamps_us)} stamps")
+        raise ClipError(f"{folder}: {len(files)} files, but {len(stamps_us)} stamps")
 
     def clouds() -> Iterator[tuple[int, NDArray[np.float32]]]:
         for path, stamp_us in zip(files, stamps_us):

@@ -1,7 +1,8 @@
 """Where the parts of a PhysicalAI-AV clip lie in a download of the dataset.
 
 `features.csv` names a file per feature and chunk and the members of it that belong to a clip;
-`clip_index.parquet` says which chunk a clip is in. Stamps are microseconds on the clip's own clock.
+`clip_index.parquet` says which chunk a clip is in, a table under metadata which features it has.
+Stamps are microseconds on the clip's own clock.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,13 @@ from alpamayo_ros.errors import UserError
 from alpamayo_ros.types import CAMERA_NAMES
 
 _CAMERA = re.compile(r"camera_(.+)_\d+fov")
+# Which features each clip has; the second is its name before version 26.03 of the dataset.
+_PRESENCE = ("metadata/feature_presence.parquet", "metadata/sensor_presence.parquet")
+
+
+# What zipfile raises for a damaged archive; RuntimeError where a damaged header says that a member
+# is encrypted, or compressed in a way it does not know.
+_DAMAGES = (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError)
 
 
 class ClipError(UserError):
@@ -52,6 +61,7 @@ class Dataset:
         self.features = _features(listing)
         table = read_parquet(index)
         self._chunks = dict(zip(clip_ids(table), table["chunk"]))
+        self.presence = Presence(root)
 
     @property
     def clips(self) -> list[str]:
@@ -59,11 +69,16 @@ class Dataset:
         return sorted(self._chunks)
 
     def cameras(self, clip: str) -> dict[str, str]:
-        """The model's name of each camera whose video is here -> its feature."""
+        """The model's name of each camera whose chunk or video is here -> its feature."""
+        every = self.camera_features().items()
+        return {name: feature for name, feature in every if self._is_here(clip, feature)}
+
+    def camera_features(self) -> dict[str, str]:
+        """The model's name of each camera of the dataset -> its feature."""
         found = {}
         for feature in self.features:
             match = _CAMERA.fullmatch(feature)
-            if match and match[1] in CAMERA_NAMES and self._is_here(clip, feature):
+            if match and match[1] in CAMERA_NAMES:
                 found[match[1]] = feature
         return dict(sorted(found.items(), key=lambda item: CAMERA_NAMES.index(item[0])))
 
@@ -100,7 +115,7 @@ class Dataset:
                 with zipfile.ZipFile(path) as archive, archive.open(inside) as source:
                     with target.open("wb") as copy:
                         shutil.copyfileobj(source, copy)
-            except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
+            except _DAMAGES as error:
                 raise ClipError(f"{clip}: {inside} in {path}: {error}") from error
             yield target
 
@@ -123,8 +138,43 @@ class Dataset:
         )
 
 
+class Presence:
+    """The dataset's table of the features that each clip has; without it, nothing is lacking."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises UserError where the table is there and cannot be read."""
+        paths = (root / name for name in _PRESENCE)
+        self.path = next((path for path in paths if path.is_file()), None)
+        # Arrow's columns, since 300 000 clips of 40 features are slow as Python lists.
+        self._columns: dict[str, Any] = {}
+        self._rows: dict[str, int] = {}
+        if self.path is None:
+            return
+        table = _read_arrow(self.path)
+        self._columns = {name: table.column(name) for name in table.column_names}
+        try:
+            clips = self._columns[_ids_column(self._columns)].to_pylist()
+        except ClipError as error:
+            raise UserError(f"{self.path}: {error}; download it again, or remove it") from error
+        self._rows = {str(clip): row for row, clip in enumerate(clips)}
+
+    def lacks(self, clip: str, feature: str) -> bool:
+        """Whether the table says that a clip is without a feature."""
+        if clip not in self._rows or feature not in self._columns:
+            return False
+        # False itself: the older table has columns that are not of booleans, and a value may be
+        # missing.
+        return self._columns[feature][self._rows[clip]].as_py() is False
+
+
 def read_parquet(path: Path) -> dict[str, list[Any]]:
     """Column -> values, a pandas index among them. Raises UserError, ClipError."""
+    table: dict[str, list[Any]] = _read_arrow(path).to_pydict()
+    return table
+
+
+def _read_arrow(path: Path) -> Any:
+    """A pyarrow.Table."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -134,18 +184,22 @@ def read_parquet(path: Path) -> dict[str, list[Any]]:
             "pip install 'alpamayo_ros[convert]'"
         ) from error
     try:
-        table: dict[str, list[Any]] = pyarrow.parquet.read_table(path).to_pydict()
+        return pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise ClipError(f"{path} cannot be read: {error}") from error
-    return table
 
 
 def clip_ids(table: Mapping[str, list[Any]]) -> list[str]:
-    """The column of clips: by its name, or pandas' for an index without one."""
+    """The column of clips. Raises ClipError."""
+    return [str(value) for value in table[_ids_column(table)]]
+
+
+def _ids_column(names: Collection[str]) -> str:
+    """The name of the column of clips: its own, or pandas' for an index without one."""
     for name in ("clip_id", "__index_level_0__"):
-        if name in table:
-            return [str(value) for value in table[name]]
-    raise ClipError(f"no column clip_id among {', '.join(table)}")
+        if name in names:
+            return name
+    raise ClipError(f"no column clip_id among {', '.join(names)}")
 
 
 def _features(path: Path) -> dict[str, Feature]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,18 @@ _POWERS = 5  # coefficients of the lens polynomials
 def pai_clip(dataset: Dataset, clip: str, options: ClipOptions) -> Clip:
     """One clip, its videos not yet opened. Raises ClipError, UserError."""
     need_av()
+    if dataset.presence.lacks(clip, "egomotion"):
+        raise ClipError(f"{clip} has no egomotion, says {dataset.presence.path}")
+    asked, lacking = _asked_cameras(dataset, clip, options.cameras)
+    without_lidar = options.lidar and dataset.presence.lacks(clip, LIDAR)
     placed = _by_sensor(dataset.chunk_table(clip, "sensor_extrinsics"))
-    cameras = _cameras(dataset, clip, options, placed)
-    lidar = _lidar(dataset, clip, placed) if options.lidar else None
-    return Clip(clip, _motion(dataset, clip), cameras, lidar)
+    cameras = _cameras(dataset, clip, asked, placed)
+    lidar = _lidar(dataset, clip, placed) if options.lidar and not without_lidar else None
+    notes = tuple(
+        f"{clip} has no {name}, says {dataset.presence.path}: converted without it"
+        for name in (*lacking, *([LIDAR] if without_lidar else []))
+    )
+    return Clip(clip, _motion(dataset, clip), cameras, lidar, notes)
 
 
 def _motion(dataset: Dataset, clip: str) -> Motion:
@@ -50,11 +58,22 @@ def _motion(dataset: Dataset, clip: str) -> Motion:
         raise ClipError(f"{clip}: egomotion: {error}") from error
 
 
+def _asked_cameras(
+    dataset: Dataset, clip: str, named: tuple[str, ...]
+) -> tuple[list[str], list[str]]:
+    """The cameras to convert, and those that the clip never had. Raises ClipError."""
+    features = dataset.camera_features()
+    names = named or tuple(dataset.cameras(clip))
+    lacking = [n for n in names if dataset.presence.lacks(clip, features.get(n, ""))]
+    if names and len(lacking) == len(names):
+        raise ClipError(f"{clip} has no {' or '.join(names)}, says {dataset.presence.path}")
+    return [name for name in names if name not in lacking], lacking
+
+
 def _cameras(
-    dataset: Dataset, clip: str, options: ClipOptions, placed: Mapping[str, dict[str, Any]]
+    dataset: Dataset, clip: str, wanted: Sequence[str], placed: Mapping[str, dict[str, Any]]
 ) -> tuple[ClipCamera, ...]:
     here = dataset.cameras(clip)
-    wanted = options.cameras or tuple(here)
     missing = [name for name in wanted if name not in here]
     if missing or not here:
         raise ClipError(

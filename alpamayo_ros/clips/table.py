@@ -1,7 +1,8 @@
 """A video and a table of poses: one camera, calibrated by a field of view or a file.
 
 The table (.csv or .parquet) has a row a pose: `timestamp` in microseconds or `t_s` in seconds, on
-the video's clock; x, y and, where it is not flat, z in metres; qx, qy, qz, qw or `yaw_rad`.
+the video's clock; x, y and, where it is not flat, z in metres; qx, qy, qz, qw or `yaw_rad`. Other
+columns are not read.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from alpamayo_ros.cameras.views import rig_rotation
 from alpamayo_ros.clips.clip import Clip, ClipCamera, InfoLens
 from alpamayo_ros.clips.layout import ClipError, read_parquet
 from alpamayo_ros.clips.motion import Motion, motion_of, rig_motion
-from alpamayo_ros.clips.video import frame_size, need_av, timed_frames
+from alpamayo_ros.clips.video import frame_size, need_av, timed_frames, video_span_s
+from alpamayo_ros.errors import UserError
 from alpamayo_ros.types import Pose3
 from alpamayo_ros.yaml_text import read_yaml
 
@@ -56,25 +58,40 @@ def video_clip(video: Path, poses: Path, options: VideoOptions) -> Clip:
         options.camera, lens, geometry.compose(rig_from_body, optical),
         lambda: timed_frames(video, str(video)),
     )  # fmt: skip
-    return Clip(video.stem, _motion(poses, rig_from_body, options.poses_of_camera), (camera,))
+    motion = _motion(poses, rig_from_body, options.poses_of_camera)
+    _check_overlap(video, poses, motion)
+    return Clip(video.stem, motion, (camera,))
+
+
+def _check_overlap(video: Path, poses: Path, motion: Motion) -> None:
+    """Raises UserError where the poses are all before or all after the video."""
+    span = video_span_s(video, str(video))
+    first, last = float(motion.stamps_us[0]) * 1e-6, float(motion.stamps_us[-1]) * 1e-6
+    if span is None or (first <= span[1] and last >= span[0]):
+        return
+    raise UserError(
+        f"{poses} has poses from {first:.3f} to {last:.3f} s, {video} has frames from "
+        f"{span[0]:.3f} to {span[1]:.3f} s: another clock or unit? Wanted: timestamp in "
+        "microseconds or t_s in seconds, zero at the video's beginning"
+    )
 
 
 def _motion(path: Path, rig_from_body: Pose3, of_camera: bool) -> Motion:
     table = _read(path)
+
+    def column(name: str) -> Array:
+        return _numbers(path, name, table[name])
+
     try:
-        if "timestamp" in table:
-            stamps = np.asarray(table["timestamp"], dtype=np.int64)
-        else:
-            stamps = np.round(np.asarray(table["t_s"], dtype=np.float64) * 1e6).astype(np.int64)
-        flat = np.zeros(len(stamps))
-        positions = np.stack([np.asarray(table.get(axis, flat), np.float64) for axis in "xyz"], 1)
+        times_us = column("timestamp") if "timestamp" in table else column("t_s") * 1e6
+        stamps = np.round(times_us).astype(np.int64)
+        height = column("z") if "z" in table else np.zeros(len(stamps))
+        positions = np.stack([column("x"), column("y"), height], axis=1)
         if "qw" in table:
-            xyzw = np.stack([np.asarray(table[f"q{a}"], np.float64) for a in "xyzw"], axis=1)
+            xyzw = np.stack([column(f"q{axis}") for axis in "xyzw"], axis=1)
         else:
-            yaw = np.asarray(table["yaw_rad"], np.float64)
-            xyzw = geometry.rotation_to_quaternion(geometry.yaw_to_rotation(yaw))
-        if not {"x", "y"} <= set(table):
-            raise KeyError("x and y")
+            turn = geometry.yaw_to_rotation(column("yaw_rad"))
+            xyzw = geometry.rotation_to_quaternion(turn)
         if not of_camera:
             return motion_of(stamps, positions, xyzw)
         rotations = geometry.quaternion_to_rotation(xyzw)
@@ -88,14 +105,29 @@ def _motion(path: Path, rig_from_body: Pose3, of_camera: bool) -> Motion:
         raise ClipError(f"{path}: {error}") from error
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _numbers(path: Path, name: str, values: list[Any]) -> Array:
+    """A column as numbers. Raises ClipError."""
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise ClipError(f"{path}: column {name}: {error}") from error
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        raise ClipError(f"{path}: column {name} has no finite number in row {bad[0] + 1}")
+    return numbers
+
+
+def _read(path: Path) -> Mapping[str, list[Any]]:
+    """Column -> values; those of a .csv are text."""
     if path.suffix == ".parquet":
         return read_parquet(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-        return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
-    except (OSError, ValueError, TypeError) as error:
+        # -sig: spreadsheets write a byte order mark, which would be part of the first name.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows = list(reader)
+            return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
+    except (OSError, ValueError, csv.Error) as error:
         raise ClipError(f"{path} cannot be read: {error}") from error
 
 

@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 from alpamayo_ros.clips.layout import ClipError
 from alpamayo_ros.errors import UserError
 
+# Where the display matrix (a, b; c, d) takes x (right) and y (down) -> quarter turns to the left.
+_QUARTER_TURNS: dict[tuple[int, ...], int] = {
+    (1, 0, 0, 1): 0,
+    (0, -1, 1, 0): 1,
+    (-1, 0, 0, -1): 2,
+    (0, 1, -1, 0): 3,
+}
+
 
 def need_av() -> None:
     """Raises UserError where PyAV is missing."""
@@ -39,11 +47,29 @@ def frames(
 
 
 def timed_frames(path: Path, label: str) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """(stamp in microseconds, (H, W, 3) RGB) by the video's own clock. Raises ClipError."""
+    """(stamp in microseconds, (H, W, 3) RGB as shown) by the video's clock. Raises ClipError."""
     for frame in _decoded(path, label):
         if frame.time is None:
             raise ClipError(f"{label}: its frames have no times, as in a bare stream")
-        yield round(frame.time * 1e6), frame.to_ndarray(format="rgb24")
+        turns = _quarter_turns(frame, label)
+        rgb = frame.to_ndarray(format="rgb24")
+        # Contiguous: the messages take the pixels as they lie in memory.
+        yield round(frame.time * 1e6), np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
+def _quarter_turns(frame: Any, label: str) -> int:
+    """To the left, as np.rot90 counts them: phones record lying, and say how to show it."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 0
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
+    shown = tuple(int(sign) for sign in np.sign([a, b, c, d]))
+    if shown not in _QUARTER_TURNS:
+        raise ClipError(
+            f"{label} is to be shown mirrored, or turned by no quarter turn; write it as it is "
+            f"shown: ffmpeg -i {label} -crf 16 upright.mp4"
+        )
+    return _QUARTER_TURNS[shown]
 
 
 def _decoded(path: Path, label: str) -> Iterator[Any]:
@@ -63,12 +89,21 @@ def _decoded(path: Path, label: str) -> Iterator[Any]:
 
 
 def frame_size(path: Path, label: str) -> tuple[int, int]:
-    """(width, height) of a video. Raises ClipError."""
+    """(width, height) of a video as it is shown. Raises ClipError."""
+    for _, rgb in timed_frames(path, label):
+        return rgb.shape[1], rgb.shape[0]
+    raise ClipError(f"{label}: no video can be read: it has no frames")
+
+
+def video_span_s(path: Path, label: str) -> tuple[float, float] | None:
+    """Times of a video's beginning and end; None where its header has none. Raises ClipError."""
     import av
 
     try:
         with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            return int(stream.width), int(stream.height)
-    except (av.FFmpegError, IndexError) as error:
+            if container.duration is None:
+                return None
+            start = container.start_time or 0
+            return start / av.time_base, (start + container.duration) / av.time_base
+    except av.FFmpegError as error:
         raise ClipError(f"{label}: no video can be read: {error}") from error

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.commands.replay import add_planner_arguments, make_folder, planner_settings
-from alpamayo_ros.errors import UserError
+from alpamayo_ros.errors import BagError, UserError
 
 if TYPE_CHECKING:
     from alpamayo_ros.clips.bag import ClipOptions
     from alpamayo_ros.clips.clip import Clip
 
-_SEVERAL = """One becomes the bag --out, several become bags in the folder --out. A bag that is
-there is kept, so that a command goes on after a kill; a damaged one is named and left out.
+_SEVERAL = """One becomes the bag --out, several become bags in the folder --out. A finished bag
+that is there is kept, so that a command goes on after a kill; a damaged clip is named and left out.
 """
-_PAI = f"""PhysicalAI-AV clips to rosbag2 (mcap): cameras, CameraInfo, /odom, /tf_static, lidar.
+_PAI = f"""PhysicalAI-AV clips to rosbag2 (mcap): cameras, CameraInfo, odometry, transforms, lidar.
 
 CameraInfo has the equidistant model nearest to the clip's f-theta lens, which is carried as JSON
 on /camera/<name>/f_theta. {_SEVERAL}
@@ -41,7 +41,7 @@ nominal (--mount). {_SEVERAL}
 example: alpamayo convert comma 'b0c9d2329ad1606b|2018-07-27--06-03-57/3' --out drive
 """
 _KITTI = f"""KITTI to rosbag2: sequences of the odometry benchmark (06), or synchronised raw drives
-(2011_09_26_drive_0001_sync), with --lidar the latter's Velodyne. The left camera is front_wide.
+(2011_09_26_drive_0001_sync), with --lidar the Velodyne. The left camera is front_wide.
 
 {_SEVERAL}
 example: alpamayo convert kitti 06 --root kitti/dataset --out drive
@@ -50,7 +50,8 @@ _VIDEO = """A video and a table of poses to rosbag2.
 
 The table (.csv or .parquet) has `timestamp` in microseconds or `t_s` in seconds, on the video's
 clock; x, y, z in metres; qx, qy, qz, qw or yaw_rad. The camera is calibrated by --fov (no
-distortion) or by a YAML of camera_calibration.
+distortion) or by a YAML of camera_calibration. A phone's video is turned as a player shows it, and
+calibrated so.
 
 example: alpamayo convert video drive.mp4 --poses poses.csv --fov 100 --out drive
 """
@@ -180,14 +181,13 @@ def _convert(args: argparse.Namespace, options: ClipOptions, clip_of: Callable[[
     from alpamayo_ros.clips.bag import write_clip
     from alpamayo_ros.clips.layout import ClipError
 
-    items = list(dict.fromkeys(args.items))
-    if len(items) > 1:
-        make_folder(args.out)
+    paths = _paths(args.out, list(dict.fromkeys(args.items)))
+    # All of them first: a folder in the way is not to stop the run half way through a night.
+    kept = {item for item, path in paths.items() if not args.overwrite and _is_bag(path)}
     done: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
-    for item in items:
-        path = args.out if len(items) == 1 else args.out / _label(item)
-        if path.exists() and not args.overwrite:
+    for item, path in paths.items():
+        if item in kept:
             done.append({"clip": item, "bag": str(path), "kept": True})
             _say(args, f"{path} is there and kept (--overwrite replaces it)")
             continue
@@ -198,22 +198,67 @@ def _convert(args: argparse.Namespace, options: ClipOptions, clip_of: Callable[[
             )
         except ClipError as error:
             skipped[item] = str(error)
-            continue
         finally:
-            progress.close()
+            progress.close()  # before anything is said, which would stand behind its line
+        if item in skipped:
+            print(f"alpamayo convert: left out: {_named(item, skipped[item])}", file=sys.stderr)
+            continue
         done.append(result)
-        frames, early = result["frames"], result["before_zero"]
-        clouds = f", {result['clouds']} point clouds" if result["clouds"] else ""
-        left_out = f"; {early} messages before time 0 left out" if early else ""
-        _say(
-            args,
-            f"{path}: {sum(frames.values())} frames of {len(frames)} cameras, "
-            f"{result['poses']} poses{clouds}{left_out}",
-        )
-    for reason in skipped.values():
-        print(f"alpamayo convert: left out: {reason}", file=sys.stderr)
+        for note in result["notes"]:
+            print(f"alpamayo convert: {note}", file=sys.stderr)
+        _say(args, _summary(result))
     write_json(args.json, {"converted": done, "skipped": skipped})
     return 1 if skipped else 0
+
+
+def _paths(out: Path, items: list[str]) -> dict[str, Path]:
+    """Where the bag of each item goes. Raises UserError where two would go to one place."""
+    if len(items) == 1:
+        return {items[0]: out}
+    make_folder(out)
+    item_of: dict[Path, str] = {}
+    for item in items:
+        other = item_of.setdefault(out / _label(item), item)
+        if Path(other) != Path(item):
+            raise UserError(
+                f"{other} and {item} would both become {out / _label(item)}; convert them one by "
+                "one, each with its own --out"
+            )
+    return {item: path for path, item in item_of.items()}
+
+
+def _is_bag(path: Path) -> bool:
+    """Whether a finished bag is there. Raises UserError for what the writer would not replace."""
+    from alpamayo_ros.bags.reader import BagReader
+    from alpamayo_ros.bags.writer import is_free
+
+    if is_free(path):
+        return False
+    try:
+        with BagReader(path) as bag:
+            reason = "; ".join(bag.warnings)
+    except BagError as error:
+        reason = str(error)
+    if reason:
+        raise UserError(f"{path} is there and is no finished bag ({reason}); remove it, or name "
+                        "another --out")  # fmt: skip
+    return True
+
+
+def _summary(result: dict[str, Any]) -> str:
+    """What one bag holds."""
+    frames, early = result["frames"], result["before_zero"]
+    clouds = f", {result['clouds']} point clouds" if result["clouds"] else ""
+    left_out = f"; {early} messages before time 0 left out" if early else ""
+    return (
+        f"{result['bag']}: {sum(frames.values())} frames of {len(frames)} cameras, "
+        f"{result['poses']} poses{clouds}{left_out}"
+    )
+
+
+def _named(item: str, reason: str) -> str:
+    """A reason that says which clip it is about."""
+    return reason if reason.startswith(item) else f"{item}: {reason}"
 
 
 def _label(item: str) -> str:
