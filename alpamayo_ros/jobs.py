@@ -21,11 +21,16 @@ Result = TypeVar("Result")
 _ItemIn = TypeVar("_ItemIn", contravariant=True)
 _ResultOut = TypeVar("_ResultOut", covariant=True)
 _AHEAD = 2  # items that wait in line for each worker
+_LOST = "a worker process was killed, most likely for want of memory (dmesg tells): use fewer"
 
 
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+class WorkerLost(UserError):
+    """A worker process has ended in the middle of its work."""
 
 
 class Task(Protocol[_ItemIn, _ResultOut]):
@@ -159,17 +164,23 @@ class _Processes:
         self._executor, self.window = executor, _AHEAD * workers
 
     def submit(self, item: Any) -> Any:
-        return self._executor.submit(_do, item)
+        try:
+            return self._executor.submit(_do, item)
+        except concurrent.futures.BrokenExecutor as error:
+            raise WorkerLost(_LOST) from error
 
     def first(self, handles: list[Any]) -> Any:
         done = concurrent.futures.wait(handles, return_when=concurrent.futures.FIRST_COMPLETED).done
         return next(iter(done))
 
     def result(self, handle: Any) -> Any:
-        return handle.result()
+        try:
+            return handle.result()
+        except concurrent.futures.BrokenExecutor as error:
+            raise WorkerLost(_LOST) from error
 
 
-_opened: tuple[Any, Any] | None = None  # of a worker process
+_opened: tuple[Any, Any] | UserError | None = None  # of a worker process; or why it could not
 
 
 def _open(task: Any) -> None:
@@ -177,7 +188,10 @@ def _open(task: Any) -> None:
     keep_freed_memory(MODEL_BYTES)
     # A caller that was killed cannot stop its workers: they would wait for items for ever.
     threading.Thread(target=_leave_with_caller, daemon=True).start()
-    _opened = task, task.open()
+    try:
+        _opened = task, task.open()
+    except UserError as error:  # raised here it would end the process without reaching the user
+        _opened = error
 
 
 def _leave_with_caller() -> None:
@@ -189,6 +203,8 @@ def _leave_with_caller() -> None:
 
 def _do(item: Any) -> Any:
     assert _opened is not None
+    if isinstance(_opened, UserError):
+        raise _opened
     return _opened[0].do(_opened[1], item)
 
 

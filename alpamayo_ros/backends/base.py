@@ -53,6 +53,9 @@ class PlannerBackend(abc.ABC):
     def warm_up(self, cameras: Sequence[str]) -> None:  # noqa: B027 (optional)
         """Do now, for these cameras, what would otherwise make the first plan late."""
 
+    def forget(self) -> None:  # noqa: B027 (optional)
+        """The next sample is of another drive: what earlier ones left must not decide its plan."""
+
     @abc.abstractmethod
     def plan(self, sample: PlannerSample) -> Plan:
         """Plan from one sample; `stage_ms` of the plan holds the backend's own stages."""

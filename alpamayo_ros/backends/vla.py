@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Generator, Sequence
@@ -151,13 +152,23 @@ class VlaBackend(PlannerBackend):
             self._fast.captures.open = False
             if self._fast.stream is not None:
                 deviation.measure_streaming(self.plan, self._fast.stream, standstill(cameras))
+        self.forget()
+
+    def forget(self) -> None:
+        """Earlier plans, their frames and words: the next sample is of another drive."""
+        if self._fast is not None:
             self._fast.forget()
         self._previous = self._unsaid = None
 
     def close(self) -> None:
-        """Give back the model's memory."""
+        """Give back the model's memory before the next one is loaded."""
+        was_loaded = self._loaded is not None
         on_gpu = self._loaded is not None and self._loaded.model.device.type == "cuda"
+        if self._fast is not None:
+            self._fast.close()
         self._loaded = self._expert = self._fast = self._previous = self._unsaid = None
+        if was_loaded:
+            gc.collect()  # modules that name each other live until it runs
         if on_gpu:
             import torch
 

@@ -72,7 +72,7 @@ def measure(
             "model": manifest.name,
             "licence": manifest.licence,
             "runtime": runtime.describe(),
-            "precision": chosen.precision,
+            "precision": runtime.spec.precision,
             "cameras": len(runtime.spec.config.cameras),
             "frames": N_FRAMES,
             "image_size": list(runtime.spec.config.input_size),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,8 +105,7 @@ def rows_of(
     The window moves by a frame a tick: 12 of its 16 frames are those of the tick before.
     """
     on_gpu = model.device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(model.device)
+    peaks = Peaks(model.device)
     fast = FastRuntime(model) if "fast" in options.runtimes else None
     reasoning = "before" if planning.max_new_tokens else "off"
     # The plain algorithm knows no plan without reasoning.
@@ -127,7 +126,7 @@ def rows_of(
             fast.captures.open = on_gpu and not tick
         for name in names:
             clock = inference.StageClock(model.device)
-            with clock.stage("plan"):
+            with peaks.of(name), clock.stage("plan"):
                 with clock.stage("prepare"):
                     uses = fast if name == "fast" else None
                     prompt, xyz, rot = made_up_input(model, options, sample, uses)
@@ -147,11 +146,6 @@ def rows_of(
             if tick:
                 for stage, value in added(clock.stage_ms, planned.stage_ms).items():
                     stages[name][stage].append(value)
-    peak = (
-        torch.cuda.max_memory_allocated(model.device) / GIB
-        if on_gpu
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    )
     rows = []
     for name in names:
         medians = {stage: percentiles(values) for stage, values in stages[name].items()}
@@ -165,10 +159,34 @@ def rows_of(
             "stages_ms": medians,
             "eager_over_this": _ratios(stages.get("eager"), medians),
             "reference_over_this": _ratios(stages.get("reference"), medians),
-            "peak_gib": peak,
-            "peak_of": "device memory" if on_gpu else "process",
+            "peak_gib": peaks.gib(name),
         })  # fmt: skip
     return rows
+
+
+class Peaks:
+    """The most device memory that was in use while each runtime planned: weights and what all
+    runtimes hold between plans are in it. A CPU's process has one peak for life, and so none here.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._bytes: dict[str, int] = {}
+
+    @contextmanager
+    def of(self, runtime: str) -> Iterator[None]:
+        """Around a call of that runtime's own."""
+        if self._device.type != "cuda":
+            yield
+            return
+        torch.cuda.reset_peak_memory_stats(self._device)
+        yield
+        peak = torch.cuda.max_memory_allocated(self._device)
+        self._bytes[runtime] = max(peak, self._bytes.get(runtime, 0))
+
+    def gib(self, runtime: str) -> float | None:
+        """None where it was not measured."""
+        return self._bytes[runtime] / GIB if runtime in self._bytes else None
 
 
 def _ratios(
@@ -294,7 +312,7 @@ def report(result: dict[str, Any]) -> str:
             row["reasoning_tokens"],
             *(f"{row['stages_ms'][name]['p50']:.1f}" for name in STAGES),
             f"{row['stages_ms']['plan']['p99']:.1f}",
-            f"{row['peak_gib']:.2f}",
+            "-" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}",
             *(f"{row[key]['plan']:.2f}" if row[key] else "" for key in RATIOS),
         ]
         for row in result["rows"]

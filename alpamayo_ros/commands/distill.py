@@ -11,13 +11,18 @@ examples:
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
+from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.errors import UserError
+
+_SHOWN_FAILURES = 10  # where all of them fail, mostly for one reason
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,11 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _store_arguments(collect)
     label = steps.add_parser("label", help="label recordings with any model", formatter_class=kind)
     label.add_argument("--teacher", required=True, metavar="MODEL", help="a name or a manifest")
+    label.add_argument("--option", action="append", default=[], metavar="KEY=VALUE",
+                       help="overrides an option of the manifest: samples=6")  # fmt: skip
     label.add_argument("--bags", nargs="+", type=Path, required=True, metavar="BAG",
                        help="recordings, or a text file that lists one a line")  # fmt: skip
     label.add_argument("--params", type=Path, metavar="FILE", help="a ROS parameter file")
     label.add_argument("--every", type=int, default=1, metavar="N", help="label every N-th instant")
-    _store_arguments(label)
+    _store_arguments(label, "one a core; 1 for a teacher that fills a GPU or the cores by itself")
     explain = steps.add_parser("explain", help="what the teacher said of an instant")
     explain.add_argument("labels", type=Path, metavar="LABELS")
     explain.add_argument("--t0", required=True, metavar="T",
@@ -71,14 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_argument(train)
 
 
-def _store_arguments(parser: argparse.ArgumentParser) -> None:
+def _store_arguments(parser: argparse.ArgumentParser, jobs: str = "one a core") -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="LABELS", help="goes on if begun"
     )
     parser.add_argument("--student", default="student_light", metavar="CONFIG",
                         help="whose cameras and image size are stored")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=0, metavar="N",
-                        help="processes (default: one a core)")  # fmt: skip
+                        help=f"processes (default: {jobs})")  # fmt: skip
     parser.add_argument("--ray", default="", metavar="ADDRESS",
                         help="a Ray cluster, or local, instead of processes here")  # fmt: skip
     add_json_argument(parser)
@@ -120,9 +127,9 @@ def _collect(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace) -> int:
-    from alpamayo_ros.distill.makers import BagMaker
+    from alpamayo_ros.backends.registry import create_backend
+    from alpamayo_ros.distill.makers import BagMaker, settings_digest, wants_machine
     from alpamayo_ros.distill.store import LabelStore, Origin, sha256_of
-    from alpamayo_ros.manifest import load_manifest
     from alpamayo_ros.parameters import read_parameter_file, settings_from
 
     if args.teacher == "expert":
@@ -132,18 +139,28 @@ def _label(args: argparse.Namespace) -> int:
         )
     if args.every < 1:
         raise UserError(f"--every is {args.every}, wanted 1 or more")
-    manifest = load_manifest(args.teacher)
+    options = dict(map(model_option, args.option))
+    teacher = create_backend(args.teacher, options=options)  # not loaded: that is the workers'
+    manifest = teacher.manifest
     settings = settings_from(read_parameter_file(args.params) if args.params else {})
     form = _form(args.student)
-    origin = Origin(
-        manifest.name, manifest.licence, form, {"every": args.every}, sha256_of(manifest.path)
-    )
-    bags = _named(_listed(args.bags))
+    made_by = {
+        "every": args.every,
+        "options": json.loads(json.dumps(options, default=str)),
+        "parameters": settings_digest(settings),
+    }
+    origin = Origin(manifest.name, manifest.licence, form, made_by, sha256_of(manifest.path))
+    listed = _listed(args.bags)
+    store = LabelStore(args.out, origin)
+    bags = _named(listed, store.recordings)
+    store.note_recordings(bags)
     maker = BagMaker(
-        args.teacher, manifest.backend, (), tuple(bags.items()), settings, form, args.every,
-        args.out,
+        args.teacher, manifest.backend, tuple(options.items()), tuple(bags.items()), settings,
+        form, args.every, args.out,
     )  # fmt: skip
-    return _make(args, LabelStore(args.out, origin), maker, list(bags))
+    if wants_machine(teacher):
+        args.jobs = args.jobs or 1
+    return _make(args, store, maker, list(bags))
 
 
 def _listed(paths: list[Path]) -> list[Path]:
@@ -161,14 +178,19 @@ def _listed(paths: list[Path]) -> list[Path]:
     return bags
 
 
-def _named(bags: list[Path]) -> dict[str, Path]:
-    """A shard's name for every bag: its own, with its folder where two are the same."""
+def _named(bags: list[Path], noted: Mapping[str, str]) -> dict[str, Path]:
+    """A shard's name for every recording, whatever their order: the one that was noted for it, or
+    its own, with a digest of its path where several are called the same."""
+    paths = list(dict.fromkeys(bag.resolve() for bag in bags))
+    known = {path: name for name, path in noted.items()}
+    stems = Counter(path.stem for path in paths)
     names: dict[str, Path] = {}
-    for bag in bags:
-        path = bag.resolve()
-        name = path.stem if path.stem not in names else f"{path.parent.name}_{path.stem}"
+    for path in paths:
+        digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+        own = path.stem if stems[path.stem] == 1 else f"{path.stem}-{digest}"
+        name = known.get(str(path), own)
         if name in names:
-            raise UserError(f"{bag} and {names[name]} would be one shard {name}: rename one")
+            raise UserError(f"{path} and {names[name]} would be one shard {name}: rename one")
         names[name] = path
     return names
 
@@ -181,26 +203,43 @@ def _form(student: str) -> Any:
 
 
 def _make(args: argparse.Namespace, store: Any, maker: Any, names: list[str]) -> int:
-    """Make what is missing, then the manifest."""
-    from alpamayo_ros.jobs import Machines, cores, run_all
+    """Make what is missing, then the manifest; 1 where something could not be labelled."""
+    from alpamayo_ros.jobs import Machines, WorkerLost, cores, run_all
 
     left = [name for name in names if not store.has(name)]
     if len(left) < len(names):
         print(f"{len(names) - len(left)} of {len(names)} shards are there", file=sys.stderr)
     progress = Progress("labelling", len(left), "shards")
     machines = Machines(args.jobs or cores(), args.ray)
+    failed: dict[str, str] = {}
     try:
-        for done, _ in enumerate(run_all(maker, left, machines), start=1):
+        for done, (index, made) in enumerate(run_all(maker, left, machines), start=1):
+            if isinstance(made, str):
+                failed[left[index]] = made
             progress.update(done)
+    except WorkerLost as error:
+        raise UserError(f"{error} (--jobs); the same command goes on where it was") from error
     finally:
         progress.close()
-    manifest = store.finish()
+    if failed and len(failed) == len(names):
+        raise UserError(f"no recording can be labelled:\n{_reasons(failed, _SHOWN_FAILURES)}")
+    manifest = store.finish(dict(sorted(failed.items())))
     instants = sum(shard["instants"] for shard in manifest["shards"].values())
     write_json(args.json, manifest)
     if str(args.json) != "-":
         print(f"{instants} instants in {len(manifest['shards'])} shards by {manifest['teacher']}, "
               f"licence {manifest['licence']}: {args.out}")  # fmt: skip
-    return 0 if instants else 1
+    if failed:
+        print(f"alpamayo distill: {len(failed)} of {len(names)} left out; the same command tries "
+              f"them again:\n{_reasons(failed, len(failed))}", file=sys.stderr)  # fmt: skip
+    return 0 if instants and not failed else 1
+
+
+def _reasons(failed: Mapping[str, str], most: int) -> str:
+    """A line for each of the first `most`."""
+    lines = [f"  {name}: {reason}" for name, reason in sorted(failed.items())[:most]]
+    more = len(failed) - len(lines)
+    return "\n".join(lines + ([f"  and {more} more"] if more else []))
 
 
 def _explain(args: argparse.Namespace) -> int:
@@ -231,6 +270,7 @@ def _train(args: argparse.Namespace) -> int:
             figures = ", ".join(
                 f"{name} {value:.4g}" for name, value in stage["validation"].items()
             )
-            print(f"{stage['name']}: {stage['steps']} steps, {figures}")
+            seen = " (seen in training)" if stage["seen_in_training"] else ""
+            print(f"{stage['name']}: {stage['steps']} steps, {figures}{seen}")
         print(f"{args.out / 'report.json'}")
     return 0

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from alpamayo_ros.manifest import load_manifest
     from alpamayo_ros.vla.config_reader import read_json
     from alpamayo_ros.vla.load import CheckpointSource, load
-    from alpamayo_ros.vla.quant.checkpoint import save
+    from alpamayo_ros.vla.quant.checkpoint import manifest_lines, origin_of, save
     from alpamayo_ros.vla.quant.precisions import changes, choice
 
     manifest = load_manifest(args.model).with_options(dict(map(model_option, args.option)))
@@ -54,18 +54,20 @@ def run(args: argparse.Namespace) -> int:
     try:
         loaded = load(source, lambda done, total: progress.update(done / total))
         head = read_json(options.checkpoint / "config.json")
-        save(loaded.model, chosen, loaded.errors, args.out, head)
+        origin = origin_of(options.checkpoint, manifest.licence, options.sha256)
+        sha256 = save(loaded.model, chosen, loaded.errors, args.out, head, origin=origin)
     finally:
         progress.close()
     size = sum(path.stat().st_size for path in args.out.glob("*.safetensors"))
     print(f"wrote {args.out}: {size / 1024**3:.3f} GiB; name it in the manifest's `checkpoint`")
+    print(f"in place of the manifest's sha256:\n{manifest_lines(sha256)}")
     for part, error in loaded.errors.items():
         print(f"{part:9} {getattr(chosen, part):8} weights off by {error:.2g}")
     for name, price in chosen.prices.items():
         print(f"{name}: {price}")
     print(f"licence of its weights: {manifest.licence}")
     write_json(args.json, {
-        "folder": str(args.out), "bytes": size, "weights": asdict(chosen),
+        "folder": str(args.out), "bytes": size, "sha256": sha256, "weights": asdict(chosen),
         "relative_error": dict(loaded.errors), "usable_without_training": chosen.is_usable,
     })  # fmt: skip
     return 0

@@ -73,6 +73,7 @@ class StudentOptions:
             raise ModelError(
                 f"{manifest.path}: option provider is onnxruntime's, and runtime is {self.runtime}"
             )
+        self._check_device(manifest)
         needed = ("weights",) if self.runtime == "torch" else ("encoder", "policy")
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
@@ -82,6 +83,14 @@ class StudentOptions:
             )
         for name, path in self.files().items():
             self._check_suffix(name, path, manifest)
+
+    def _check_device(self, manifest: Manifest) -> None:
+        """ONNX Runtime would ignore it, and plan on the CPU where a GPU was asked for."""
+        if self.runtime == "onnxruntime" and self.device != "cpu":
+            raise ModelError(
+                f"{manifest.path}: option device is {self.device!r}, which is for runtime torch; "
+                "onnxruntime runs where option provider says: set device=cpu and provider=cuda"
+            )
 
     def _check_suffix(self, name: str, path: Path, manifest: Manifest) -> None:
         wanted = {

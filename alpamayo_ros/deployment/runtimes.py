@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros.deployment.options import StudentOptions
-from alpamayo_ros.deployment.spec import EXPORT, StudentSpec, check_manifest
+from alpamayo_ros.deployment.spec import EXPORT, StudentSpec, check_manifest, check_precision
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.runtime.tensorrt_build import file_digest
@@ -62,6 +62,7 @@ def open_runtime(manifest: Manifest, options: StudentOptions) -> StudentRuntime:
 
         runtime = TensorrtRuntime(options)
     check_manifest(runtime.spec, manifest.name, manifest.licence, str(manifest.path))
+    check_precision(runtime.spec, options.precision, str(manifest.path))
     if options.architecture:
         where = f"{manifest.path}: option architecture"
         if student_config(options.architecture, where) != runtime.spec.config:

@@ -134,6 +134,19 @@ def check_same(encoder: StudentSpec, policy: StudentSpec, where: str) -> None:
         )
 
 
+def check_precision(spec: StudentSpec, precision: str, where: str) -> None:
+    """Raises ModelError where the manifest names another precision than its files have.
+
+    It is no setting: the numbers' types are the files' own.
+    """
+    if spec.precision != precision:
+        raise ModelError(
+            f"{where}: option precision is {precision}, its files are {spec.precision}: set "
+            f"precision={spec.precision}, or {EXPORT} --precision {precision} and use the manifest "
+            "that it writes"
+        )
+
+
 def check_manifest(spec: StudentSpec, model: str, licence: str, where: str) -> None:
     """Raises ModelError where the manifest names another model or licence than the weights bear.
 

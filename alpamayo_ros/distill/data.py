@@ -21,6 +21,9 @@ from alpamayo_ros.student.config import StudentConfig
 _RECOVERY_STEPS = 10  # in which a target makes up for a wrong speed
 _MOVING_MPS = 1.0
 _LEAST_SPREAD = 0.05
+_AHEAD = "front_wide"
+_LEAST_FRAMES = 2  # an encoder that learns normalises over all of them
+EVER = 0, 2**63 - 1  # ns
 _NAMES = (
     "t0_ns", "history", "history_yaw", "speed", "acceleration", "yaw_rate", "action", "truth",
     "confidence", "frame_index", "navigation", "logits", "features", "maps",
@@ -34,6 +37,7 @@ class Batch:
     frames: NDArray[np.uint8]  # (N, H, W, 3)
     frame_clip: NDArray[np.int64]  # (N,) which clip each frame is of: it is augmented as one
     frame_camera: NDArray[np.int64]  # (N,)
+    clip: NDArray[np.int64]  # (B,) which clip each instant is of
     frame_index: NDArray[np.int64]  # (B, C, 4) into the frames; N: none
     camera_mask: NDArray[np.float32]  # (B, C)
     history: NDArray[np.float32]
@@ -52,8 +56,11 @@ class Batch:
 class LabelSet:
     """Shards, and the clips that can be cut from them. Their frames stay in their files."""
 
-    def __init__(self, paths: Sequence[Path], clip_length: int) -> None:
-        self._paths = tuple(paths)
+    def __init__(
+        self, paths: Sequence[Path], clip_length: int, stamps_ns: tuple[int, int] = EVER
+    ) -> None:
+        """Only clips between the two stamps, both included. Raises LabelError."""
+        self._paths, self._stamps_ns = tuple(paths), stamps_ns
         self.shards = [read_shard(path, _NAMES) for path in paths]
         self.clip_length = clip_length
         named = {name: self.extra(name) for name in ("logits", "features", "maps")}
@@ -63,6 +70,8 @@ class LabelSet:
             (number, start)
             for number, shard in enumerate(self.shards)
             for start in range(0, len(shard) - clip_length + 1, clip_length)
+            if stamps_ns[0] <= shard.arrays["t0_ns"][start]
+            and shard.arrays["t0_ns"][start + clip_length - 1] <= stamps_ns[1]
         ]
         if not self.clips:
             raise LabelError(
@@ -71,11 +80,12 @@ class LabelSet:
             )
 
     def __len__(self) -> int:
-        return sum(len(shard) for shard in self.shards)
+        """Instants in clips."""
+        return len(self.clips) * self.clip_length
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the files itself."""
-        return LabelSet, (self._paths, self.clip_length)
+        return LabelSet, (self._paths, self.clip_length, self._stamps_ns)
 
     def extra(self, name: str) -> tuple[int, ...]:
         """Shape of an instant's `logits`, `features` or `maps`; () where no shard has them.
@@ -132,11 +142,13 @@ class LabelSet:
         for clip, (number, start) in enumerate(clips):
             shard, rows = self.shards[number], slice(start, start + self.clip_length)
             stored = shard.frames
+            if not len(stored):  # without a size either
+                stored = np.zeros((0, *config.input_size, 3), np.uint8)
             seen = shard.arrays["frame_index"][rows]
             unseen = [k for k in range(seen.shape[2]) if k not in config.frames]
             seen = seen.copy()
             seen[:, :, unseen] = MISSING
-            seen[:, _dropped(config, augmentation, rng)] = MISSING
+            seen[:, _dropped(config, seen, augmentation, rng)] = MISSING
             used = np.unique(seen[seen != MISSING])
             place = np.full(len(stored) + 1, -1, np.int64)  # the last: MISSING
             place[used] = len(of_clip) + np.arange(len(used))
@@ -150,6 +162,9 @@ class LabelSet:
             of_camera += camera_of[used].tolist()
             for name, values in self._rows(shard, number, rows, augmentation, rng).items():
                 parts.setdefault(name, []).append(values)
+        blank = [0] * max(0, _LEAST_FRAMES - len(of_clip))  # nobody looks at these
+        frames.append(np.zeros((len(blank), *config.input_size, 3), np.uint8))
+        of_clip, of_camera = of_clip + blank, of_camera + blank
         joined = {name: np.concatenate(values) for name, values in parts.items()}
         where = np.concatenate(index)
         where = np.where(where < 0, len(of_clip), where)
@@ -157,7 +172,8 @@ class LabelSet:
         if not config.takes_navigation:
             joined["command"][:] = 0
         return Batch(
-            np.concatenate(frames), np.array(of_clip), np.array(of_camera), where, mask,
+            np.concatenate(frames), np.array(of_clip), np.array(of_camera),
+            np.repeat(np.arange(len(clips)), self.clip_length), where, mask,
             logits=joined.pop("logits", None), features=joined.pop("features", None),
             maps=joined.pop("maps", None), **joined,
         )  # fmt: skip
@@ -240,16 +256,24 @@ def _unknown(name: str, shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _dropped(
-    config: StudentConfig, augmentation: Augmentation | None, rng: np.random.Generator | None
+    config: StudentConfig,
+    seen: NDArray[np.integer[Any]],
+    augmentation: Augmentation | None,
+    rng: np.random.Generator | None,
 ) -> NDArray[np.bool_]:
-    """(C,) which cameras a clip does without; they cost no encoding either.
+    """(C,) which cameras a clip that sees frames (n, C, 4) does without; they cost no encoding
+    either.
 
-    The camera that looks ahead stays, so that there is something to learn from.
+    The camera that looks ahead stays, or else the first that the clip has, so that there is
+    something to learn from.
     """
     if augmentation is None or rng is None:
         return np.zeros(len(config.cameras), bool)
     dropped = rng.random(len(config.cameras)) < augmentation.camera_drop
-    return np.asarray(dropped & (np.array(config.cameras) != "front_wide"))
+    there = (seen != MISSING).any(axis=(0, 2))
+    kept = there & (np.array(config.cameras) == _AHEAD)
+    dropped[int(np.argmax(kept if kept.any() else there))] = False
+    return dropped
 
 
 def _shifted(

@@ -58,7 +58,8 @@ def to_tensors(
     images = tensor(batch.frames).permute(0, 3, 1, 2).float() / 255.0
     strange = np.zeros(len(batch.speed), bool)
     if augmentation is not None and rng is not None:
-        shape = (int(batch.frame_clip.max()) + 1, len(config.cameras))
+        # By the instants: a clip may have no frame.
+        shape = (int(batch.clip[-1]) + 1, len(config.cameras))
         reach = augmentation.colour
         gain = 1.0 + rng.uniform(-reach, reach, (*shape, 1)) + rng.normal(0, reach / 8, (*shape, 3))
         offset = rng.uniform(-reach / 2, reach / 2, (*shape, 1))
@@ -67,7 +68,7 @@ def to_tensors(
         offsets = tensor(offset[of_frame].astype(np.float32))[:, :, None, None]
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         chosen = torch.rand(shape[0], generator=generator) < augmentation.foreign
-        strange = np.repeat(chosen.numpy(), len(batch.speed) // shape[0])
+        strange = chosen.numpy()[batch.clip]
         of_clip = tensor(batch.frame_clip)
         images = make_foreign(images, of_clip, chosen.nonzero()[:, 0], generator)
         fields = torch.randn((_NOISE_FIELDS, *images.shape[1:]), generator=generator).to(device)

@@ -1,6 +1,6 @@
 """A folder of labels: shards, and a manifest that says whose they are.
 
-    LABELS/manifest.json    teacher, licence, image form, sha256 and length of every shard
+    LABELS/manifest.json    teacher, licence, image form; sha256, length, recording of every shard
     LABELS/shards/NAME.npz  one drive, or one recording
 
 A shard that is there is whole, so that a labeller that was killed goes on where it was. The
@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from alpamayo_ros.distill.shard import ImageForm, LabelError, read_shard
@@ -54,8 +55,10 @@ class LabelStore:
         self.folder, self.origin = folder, origin
         (folder / SHARDS).mkdir(parents=True, exist_ok=True)
         path = folder / MANIFEST
+        self._recordings: dict[str, str] = {}
         if path.exists():
-            there = {k: v for k, v in _read_json(path).items() if k not in ("shards", "complete")}
+            there = _read_json(path)
+            self._recordings = _recordings(there)
             wanted = json.loads(json.dumps(origin.to_dict()))
             differ = [key for key in wanted if there.get(key) != wanted[key]]
             if differ:
@@ -74,15 +77,41 @@ class LabelStore:
         """Whether it is done."""
         return self.path(name).exists()
 
-    def finish(self) -> dict[str, Any]:
-        """Write the manifest over all shards; return it."""
-        shards = {}
+    @property
+    def recordings(self) -> Mapping[str, str]:
+        """A shard's name -> path of what it is made of, as far as that was noted."""
+        return self._recordings
+
+    def note_recordings(self, recordings: Mapping[str, Path]) -> None:
+        """Say what shards will be made of, so that a run that goes on knows it.
+
+        Raises LabelError where one of them is of another recording.
+        """
+        for name, path in recordings.items():
+            noted = self._recordings.get(name)
+            if noted is not None and noted != str(path) and self.has(name):
+                raise LabelError(
+                    f"{self.path(name)} holds the labels of {noted}, and {path} would have the "
+                    "same name: give another --out, or rename the recording; where it was only "
+                    "moved, move it back"
+                )
+        self._recordings |= {name: str(path) for name, path in recordings.items()}
+        path = self.folder / MANIFEST
+        _write_json(path, {**_read_json(path), "recordings": self._recordings})
+
+    def finish(self, failed: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+        """Write the manifest over all shards; return it. `failed`: what has none now, and why."""
+        shards: dict[str, dict[str, Any]] = {}
         for path in sorted((self.folder / SHARDS).glob("*.npz")):
             shards[path.name] = {
                 "sha256": sha256_of(path),
                 "instants": len(read_shard(path, ("t0_ns",))),
             }
+            if path.stem in self._recordings:
+                shards[path.name]["recording"] = self._recordings[path.stem]
         content = {**self.origin.to_dict(), "shards": shards, "complete": True}
+        if failed:
+            content["failed"] = dict(failed)
         _write_json(self.folder / MANIFEST, content)
         return content
 
@@ -104,6 +133,16 @@ class Labels:
     def form(self) -> ImageForm:
         """How its images are stored."""
         return ImageForm.from_dict(self.manifest["images"])
+
+
+def _recordings(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """By shard's name: of those that are done, and of a run that has not finished."""
+    done = {
+        Path(name).stem: str(entry["recording"])
+        for name, entry in manifest.get("shards", {}).items()
+        if "recording" in entry
+    }
+    return {**done, **manifest.get("recordings", {})}
 
 
 def open_labels(folder: Path, check: bool = True) -> Labels:

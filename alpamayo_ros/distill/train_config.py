@@ -49,7 +49,7 @@ class Augmentation:
     colour: float = 0.1  # of brightness and contrast
     noise: float = 0.01  # of full scale, a pixel
     shift: int = 1  # pixels of the reduced image, to any side
-    camera_drop: float = 0.5  # chance of each camera but front_wide to be missing from a clip
+    camera_drop: float = 0.5  # chance of each camera but the one ahead to be missing from a clip
     speed_mps: float = 0.1  # noise of speed at t0; the target's first second makes up for it
     yaw_rate_rps: float = 0.01  # noise of the prior's turn; the target stays
     acceleration_mps2: float = 0.2  # and of its acceleration

@@ -16,7 +16,12 @@ import torch
 from torch import Tensor
 
 from alpamayo_ros.distill import losses
-from alpamayo_ros.distill.checkpoint import load_strictly, read_tensors, write_tensors
+from alpamayo_ros.distill.checkpoint import (
+    digest_of,
+    load_strictly,
+    read_tensors,
+    write_tensors,
+)
 from alpamayo_ros.distill.data import Batch, BatchMaker, LabelSet
 from alpamayo_ros.distill.losses import DistillHeads
 from alpamayo_ros.distill.step import errors_m, loss_terms, planned, to_tensors
@@ -44,9 +49,12 @@ class Trainer:
         teach: Teach | None = None,
         publish: Callable[[Trainer], None] = lambda trainer: None,
         loaders: Machines = Machines(),  # noqa: B008 - frozen
+        taught_by: Any = None,
     ) -> None:
         """`teach` takes the place of the labels' teacher; `publish` is called at checkpoints;
-        batches are made by `loaders`."""
+        batches are made by `loaders`. `taught_by`: what labels and teacher are, as JSON takes it,
+        which must not change in the middle."""
+        self._taught_by, self._started_from = taught_by, ""
         self.stage, self.folder, self.device = stage, folder, device
         self._training, self._validation, self._teach = training, validation, teach
         self._publish, self._loaders = publish, loaders
@@ -61,7 +69,9 @@ class Trainer:
             self.heads.mean.copy_(torch.from_numpy(mean))
             self.heads.spread.copy_(torch.from_numpy(spread))
         if stage.start:
-            load_strictly(self.student, read_tensors(Path(stage.start))[0], Path(stage.start))
+            start = read_tensors(Path(stage.start))[0]
+            load_strictly(self.student, start, Path(stage.start))
+            self._started_from = digest_of(start)
         self.student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.heads.to(device)
         self.ema = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
@@ -169,9 +179,12 @@ class Trainer:
 
     def _fingerprint(self) -> str:
         """Of what a run must not change in the middle."""
-        text = json.dumps(dataclasses.asdict(self.stage), sort_keys=True, default=str)
+        # By its weights: a file that was moved is the same start, another under its name is not.
+        stage = {**dataclasses.asdict(self.stage), "start": self._started_from}
         names = [str(shard.path.name) for shard in self._training.shards]
-        return hashlib.sha256((text + json.dumps(names)).encode()).hexdigest()
+        content = [stage, names, self._taught_by]
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _save(self) -> None:
         tensors: dict[str, Tensor] = {}
@@ -196,8 +209,9 @@ class Trainer:
         tensors, metadata = read_tensors(path)
         if metadata.get("fingerprint") != self._fingerprint():
             raise TrainConfigError(
-                f"{self.folder} holds another training: the configuration or the labels differ. "
-                "Give another --out, or put them back"
+                f"{self.folder} holds another training: the configuration, the labels, the weights "
+                "that it starts from or its teacher's differ, or an older alpamayo began it. Give "
+                "another --out, or put them back"
             )
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():

@@ -104,8 +104,10 @@ def build(request: BuildRequest) -> Built:
             "bytes": draft.stat().st_size,
             **built,
         }
+        said = sidecar_path(draft)
+        said.write_text(json.dumps(sidecar, indent=1, sort_keys=True) + "\n")
         os.replace(draft, request.engine)
-    sidecar_path(request.engine).write_text(json.dumps(sidecar, indent=1, sort_keys=True) + "\n")
+        os.replace(said, sidecar_path(request.engine))
     return Built(request.engine, sidecar, False)
 
 
@@ -169,7 +171,10 @@ def onnx_digest(path: Path) -> str:
 def _reusable(engine: Path, key: str) -> dict[str, Any] | None:
     if not engine.exists() or not sidecar_path(engine).exists():
         return None
-    sidecar = read_sidecar(engine)
+    try:
+        sidecar = read_sidecar(engine)
+    except ModelError:  # cut short: the engine is built again
+        return None
     same = sidecar.get("key") == key and sidecar.get("engine_sha256") == file_digest(engine)
     return sidecar if same else None
 

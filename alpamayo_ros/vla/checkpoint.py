@@ -95,17 +95,27 @@ def check_hashes(shards: Shards, sha256: Mapping[str, str]) -> None:
     """Compare the files that the manifest gives a sha256 for. Raises ModelError."""
     unknown = sorted(set(sha256) - set(shards.tensors))
     if unknown:
-        raise ModelError(f"the manifest's sha256 names {_some(unknown)}; {shards.folder} has none")
+        raise ModelError(
+            f"the manifest's sha256 names {_some(unknown)}; {shards.folder} has none of them, for "
+            "they are another checkpoint's files. Name this folder's in option sha256 (a quantised "
+            "one's are in its quantisation.json; `sha256sum` gives any), or set sha256={}"
+        )
     for name, wanted in sha256.items():
-        digest = hashlib.sha256()
-        with (shards.folder / name).open("rb") as file:
-            while chunk := file.read(HASH_CHUNK_BYTES):
-                digest.update(chunk)
-        if digest.hexdigest() != wanted.lower():
+        found = file_sha256(shards.folder / name)
+        if found != wanted.lower():
             raise ModelError(
-                f"{shards.folder / name} has sha256 {digest.hexdigest()}, the manifest says "
+                f"{shards.folder / name} has sha256 {found}, the manifest says "
                 f"{wanted}: it is damaged or another file; download it again"
             )
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def load_weights(

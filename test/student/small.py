@@ -84,19 +84,27 @@ def plan(number: int = 0) -> Plan:
 
 
 def write_labels(
-    folder: Path, licence: str = "Apache-2.0", shards: int = 3, extras: bool = False
+    folder: Path,
+    licence: str = "Apache-2.0",
+    shards: int = 3,
+    extras: bool = False,
+    form: ImageForm = FORM,
+    every: int = 1,
 ) -> LabelStore:
-    """Finished labels: `shards` of six instants, with random logits and features if asked."""
-    store = LabelStore(folder, Origin("teacher", licence, FORM, {}))
+    """Finished labels: `shards` of six instants, with random logits and features if asked.
+
+    `every` x 0.1 s lie between two instants.
+    """
+    store = LabelStore(folder, Origin("teacher", licence, form, {}))
     for number in range(shards):
-        writer, rng = ShardWriter(FORM), np.random.default_rng(number)
+        writer, rng = ShardWriter(form), np.random.default_rng(number)
         for instant in range(6):
             more = {
                 "logits": rng.normal(size=(5, 7)).astype(np.float16),
                 "features": rng.normal(size=11).astype(np.float16),
-                "maps": rng.integers(0, 2, (4, 3, 2, 4)).astype(np.uint8),
+                "maps": rng.integers(0, 2, (len(form.cameras), 3, 2, 4)).astype(np.uint8),
             }
-            index = 10 * number + instant
+            index = 10 * number + instant * every
             answer = plan(index)
             writer.add(sample(index), answer, 0.9, answer.action, more if extras else None)
         writer.save(store.path(f"drive-{number}"))

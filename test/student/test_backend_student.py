@@ -256,6 +256,8 @@ def test_two_exports_do_not_mix(manifests: dict[str, Path], tmp_path: Path) -> N
         ({"runtime": "openvino"}, "wanted one of torch, onnxruntime, tensorrt"),
         ({"runtime": "torch"}, "runtime torch needs option weights"),
         ({"runtime": "tensorrt", "provider": "cuda"}, "option provider is onnxruntime's"),
+        ({"device": "cuda"}, "device=cpu and provider=cuda"),
+        ({"precision": "int8"}, "option precision is int8, its files are fp32: set precision=fp32"),
         ({"encoder": "nowhere.onnx"}, "nowhere.onnx does not exist"),
         ({"encoder": "a.engine"}, "runtime onnxruntime reads .onnx"),
         ({"threads": -1}, "threads is -1"),
@@ -284,6 +286,7 @@ def test_tensorrt_without_a_gpu_says_what_to_do(manifests: dict[str, Path]) -> N
     said = refusal(manifests["onnxruntime"], runtime="tensorrt")
     assert "needs an NVIDIA GPU" in said or "is not installed" in said
     assert "onnxruntime" in said or "pip install" in said
+    assert "its files are fp32" in refusal(manifests["torch"], precision="fp16")
     said = refusal(manifests["torch"], device="cuda")
     assert "sees no GPU: set device=cpu" in said
 

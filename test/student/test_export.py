@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from student import exported as small
 
 from alpamayo_ros import cli
-from alpamayo_ros.deployment import calibration, quantise
+from alpamayo_ros.deployment import calibration, engines, quantise
 from alpamayo_ros.deployment.calibration import Instant
 from alpamayo_ros.deployment.engines import build_engines
 from alpamayo_ros.deployment.options import StudentOptions
@@ -223,6 +224,37 @@ def test_an_engine_is_built_once(
     other = made("--target", "sm120", "--precision", "fp16")
     assert not any(other["engines"][graph]["reused"] for graph in GRAPHS)
     assert len(list(tmp_path.glob("*.engine"))) == 2 * len(GRAPHS)
+
+
+def test_a_damaged_sidecar_is_built_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut short in its writing, or of another engine: built again, not an error at every
+    configure; what is whole is taken as it is, and no draft stays."""
+    from alpamayo_ros.runtime import tensorrt_build
+
+    def in_subprocess(request: tensorrt_build.BuildRequest, module: str, draft: Path) -> Any:
+        draft.write_bytes(b"engine")
+        return {"metadata": {}}
+
+    stand_in = types.SimpleNamespace(__name__="tensorrt_rtx", __version__="1")
+    monkeypatch.setattr(tensorrt_build, "find_module", lambda name=None: stand_in)
+    monkeypatch.setattr(engines, "find_module", lambda name=None: stand_in)
+    monkeypatch.setattr(tensorrt_build, "_in_subprocess", in_subprocess)
+    graphs = {graph: tmp_path / f"{graph}.onnx" for graph in GRAPHS}
+    for path in graphs.values():
+        path.write_bytes(path.name.encode())
+
+    def reused() -> list[bool]:
+        built = build_engines(tmp_path / "kept", graphs, "fp16", "sm89", "tensorrt_rtx")
+        for one in built.values():
+            assert tensorrt_build.read_sidecar(one.engine) == one.sidecar
+        return [one.reused for one in built.values()]
+
+    assert reused() == [False, False] and reused() == [True, True]
+    sidecar, other = sorted((tmp_path / "kept").glob("*.json"))
+    sidecar.write_text(sidecar.read_text()[:40])
+    other.write_text(other.read_text().replace('"engine_sha256": "', '"engine_sha256": "0'))
+    assert reused() == [False, False] and reused() == [True, True]
+    assert len(list((tmp_path / "kept").iterdir())) == 4
 
 
 @pytest.mark.usefixtures("graphs_kept")

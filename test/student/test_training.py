@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,14 @@ if importlib.util.find_spec("timm") is None:
 from student import small  # noqa: E402
 
 from alpamayo_ros import action_space  # noqa: E402
+from alpamayo_ros.cli import main  # noqa: E402
 from alpamayo_ros.distill import losses  # noqa: E402
-from alpamayo_ros.distill.chain import licence_of, run_chain  # noqa: E402
+from alpamayo_ros.distill.chain import _split, licence_of, run_chain  # noqa: E402
 from alpamayo_ros.distill.checkpoint import load_student, read_tensors  # noqa: E402
 from alpamayo_ros.distill.data import Batch, BatchMaker, LabelSet  # noqa: E402
+from alpamayo_ros.distill.losses import DistillHeads  # noqa: E402
+from alpamayo_ros.distill.shard import MISSING, ImageForm, ShardWriter  # noqa: E402
+from alpamayo_ros.distill.step import loss_terms, to_tensors  # noqa: E402
 from alpamayo_ros.distill.store import open_labels  # noqa: E402
 from alpamayo_ros.distill.train_config import (  # noqa: E402
     Augmentation,
@@ -34,6 +40,7 @@ from alpamayo_ros.distill.trainer import Trainer  # noqa: E402
 from alpamayo_ros.errors import UserError  # noqa: E402
 from alpamayo_ros.jobs import Machines, in_order  # noqa: E402
 from alpamayo_ros.manifest import load_manifest  # noqa: E402
+from alpamayo_ros.student.model import Student  # noqa: E402
 
 CPU = torch.device("cpu")
 STAGE = {"student": small.CONFIG.to_dict(), "steps": 4, "clips": 2, "clip_length": 3,
@@ -105,6 +112,49 @@ def test_a_wrong_speed_is_made_good_within_a_second(labels: Path) -> None:
     assert noisy.camera_mask.tolist() == [[0.0, 1.0, 0.0, 0.0]] * 6
     assert len(plain.frames) == 2 * 4 * 6  # clips x cameras x frames of three instants
     assert len(noisy.frames) == 2 * 6  # cameras that are dropped are not encoded either
+
+
+def test_a_student_that_does_not_look_ahead(tmp_path: Path) -> None:
+    """All cameras but the first are dropped; then the last clip, and then all, have no frame."""
+    config = dataclasses.replace(
+        small.CONFIG, cameras=("cross_left", "cross_right"), crop_rows=((64, 320),)
+    )
+    small.write_labels(tmp_path / "labels", extras=True, form=ImageForm.of(config))
+    data = LabelSet(open_labels(tmp_path / "labels").shards, 3)
+    student, noise = Student(config), Augmentation(camera_drop=1.0)
+    told = {name: data.extra(name) for name in ("features", "logits", "maps")}
+    heads = DistillHeads(config, student.encoder.channels, **told)
+    for frameless, mask in (((), [1, 1, 1]), ((2,), [1, 1, 0]), ((0, 1), [0, 0, 0])):
+        for number in frameless:
+            data.shards[number].arrays["frame_index"][:] = MISSING
+        clips = [(number, 0) for number in range(3)]
+        batch = data.batch(clips, config, noise, np.random.default_rng(1))
+        assert batch.camera_mask[::3].tolist() == [[float(there), 0.0] for there in mask]
+        tensors = to_tensors(batch, config, CPU, noise, np.random.default_rng(2))
+        terms = loss_terms(student, heads, tensors, LossWeights(), torch.Generator())
+        assert all(torch.isfinite(term) for term in terms.values())
+
+
+def test_the_first_camera_that_a_clip_has_is_kept(labels: Path) -> None:
+    """Recorded without the one ahead: something is left to learn from."""
+    data = LabelSet(open_labels(labels).shards, 3)
+    for shard in data.shards:
+        shard.arrays["frame_index"][:, :2] = MISSING
+    noise = Augmentation(camera_drop=1.0)
+    batch = data.batch(data.clips[:1], small.CONFIG, noise, np.random.default_rng(1))
+    assert batch.camera_mask.tolist() == [[0.0, 0.0, 1.0, 0.0]] * 3
+
+
+def test_a_shard_without_any_frame(tmp_path: Path) -> None:
+    """Recorded by cameras that the student does not have."""
+    writer = ShardWriter(small.FORM)
+    for number in range(3):
+        writer.add(small.sample(number, cameras=(3,)), small.plan(number), 1.0, None)
+    writer.save(tmp_path / "a.npz")
+    data = LabelSet([tmp_path / "a.npz"], 3)
+    batch = data.batch(data.clips, small.CONFIG, Augmentation(), np.random.default_rng(1))
+    assert batch.frames.shape == (2, 32, 64, 3)  # that nobody looks at
+    assert (batch.frame_index == 2).all() and not batch.camera_mask.any()
 
 
 def test_every_clip_comes_once_an_epoch(labels: Path) -> None:
@@ -193,6 +243,74 @@ def test_another_training_is_not_gone_on_with(labels: Path, tmp_path: Path) -> N
     run_chain(config_of(labels, {"name": "a", "steps": 2}), tmp_path)
     with pytest.raises(TrainConfigError, match="another training"):
         run_chain(config_of(labels, {"name": "a", "steps": 2, "learning_rate": 1e-3}), tmp_path)
+
+
+def test_a_starts_licence_stays_with_the_student(labels: Path, tmp_path: Path) -> None:
+    """And with who is taught by that student. The report names the start."""
+    small.write_labels(tmp_path / "labels", licence="NC", shards=2)
+    run_chain(config_of(tmp_path / "labels", {"name": "a", "steps": 1}), tmp_path / "one")
+    start = tmp_path / "one" / "a" / "student.safetensors"
+    config = config_of(labels, {"name": "b", "steps": 1, "start": str(start)},
+                       {"name": "c", "steps": 1, "teacher": "b"},
+                       {"name": "d", "steps": 1})  # fmt: skip
+    report = run_chain(config, tmp_path / "other")
+    assert [stage["licence"] for stage in report["stages"]] == ["NC", "NC", "Apache-2.0"]
+    assert report["licence"] == "NC"
+    digest = hashlib.sha256(start.read_bytes()).hexdigest()
+    assert report["stages"][0]["start"]["sha256"] == digest
+    for name, licence in (("b", "NC"), ("c", "NC"), ("d", "Apache-2.0")):
+        folder = tmp_path / "other" / name
+        assert load_student(folder / "student.safetensors")[1] == licence
+        assert load_manifest(str(folder / "student.yaml")).licence == licence
+    assert licence_of(["B AND A", "MIT", "A"]) == "A AND B"
+
+
+def test_what_a_training_is_made_of_must_not_change(tmp_path: Path) -> None:
+    """Other labels of the same names, another start of the same name, another teacher."""
+    for name, licence in (("one", "MIT"), ("other", "NC")):
+        small.write_labels(tmp_path / name, licence, extras=name == "other")
+    for seed in (1, 2):
+        run_chain(config_of(tmp_path / "one", {"name": f"{seed}", "steps": 1, "seed": seed}),
+                  tmp_path / "starts")  # fmt: skip
+    starts = [tmp_path / "starts" / name / "student.safetensors" for name in "12"]
+    (start := tmp_path / "start.safetensors").write_bytes(starts[0].read_bytes())
+    stages = {"name": "a", "steps": 1, "start": str(start)}, {"name": "b", "steps": 1,
+                                                               "teacher": "a"}  # fmt: skip
+    out = tmp_path / "out"
+    for _ in range(3):  # the same weights are the same, whatever the order of a file's metadata
+        run_chain(config_of(tmp_path / "one", *stages), out)
+    with pytest.raises(TrainConfigError, match="out/a holds another training"):
+        run_chain(config_of(tmp_path / "other", *stages), out)
+    start.write_bytes(starts[1].read_bytes())
+    with pytest.raises(TrainConfigError, match="out/a holds another training"):
+        run_chain(config_of(tmp_path / "one", *stages), out)
+    (out / "a" / "training.safetensors").unlink()
+    with pytest.raises(TrainConfigError, match="out/b holds another training"):
+        run_chain(config_of(tmp_path / "one", *stages), out)
+
+
+def test_one_drive_is_divided_by_time(tmp_path: Path) -> None:
+    """Instants 2 s apart, in clips of one: the last is judged by, 6.4 s before it are left out."""
+    small.write_labels(tmp_path / "labels", shards=1, every=20)
+    training, validation, seen = _split([open_labels(tmp_path / "labels")], 0.08, 1)
+    assert (training.clips, validation.clips, seen) == ([(0, 0), (0, 1)], [(0, 5)], False)
+    elsewhere = pickle.loads(pickle.dumps(validation))  # as another process has it
+    assert elsewhere.clips == validation.clips
+
+
+def test_a_drive_too_short_to_be_divided_is_said_to_be_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.write_labels(tmp_path / "labels", shards=1)
+    (config := tmp_path / "train.yaml").write_text(
+        json.dumps({"stages": [{**STAGE, "name": "a", "steps": 1}], "threads": 1})
+    )
+    assert main(["distill", "train", str(config), "--labels", str(tmp_path / "labels"),
+                 "--out", str(tmp_path / "out")]) == 0  # fmt: skip
+    said = capsys.readouterr()
+    assert "(seen in training)" in said.out and "6 to judge by (seen in training)" in said.err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["stages"][0]["seen_in_training"] is True
 
 
 @pytest.mark.parametrize(

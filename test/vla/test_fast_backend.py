@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,29 @@ def test_plans_of_a_moving_window(manifest: Path) -> None:
         assert set(ours.stage_ms) == set(theirs.stage_ms)
     assert fast._fast is not None
     assert fast._fast.frames.hits == 3  # of the second tick
+
+
+@pytest.mark.parametrize("reasoning", ["before", "after"])
+def test_closed_it_holds_no_model(manifest: Path, reasoning: str) -> None:
+    """What was captured goes at once, a model in a cycle too: the next one needs the room."""
+    planner = backend(manifest, runtime="fast", reasoning=reasoning)
+    assert planner._fast is not None
+    planner._fast.captures.open = True
+    planner.plan(small.sample(CAMERAS))
+    if reasoning == "after":
+        generation.finish(planner.reason())
+        planner.plan(small.sample(CAMERAS))
+    planner._model.model.__dict__["names"] = [planner._model.model]
+    model = weakref.ref(planner._model.model)
+    plans = [weakref.ref(plan) for plan in planner._fast.captures._plans.values()]
+    gc.disable()
+    try:
+        planner._fast.close()
+        assert plans and all(plan() is None for plan in plans)
+        planner.close()
+        assert model() is None
+    finally:
+        gc.enable()
 
 
 def test_without_reasoning(manifest: Path) -> None:

@@ -13,6 +13,7 @@ from vla import small_model as small
 
 from alpamayo_ros import cli
 from alpamayo_ros.bench import vla_gpu, vla_reference
+from alpamayo_ros.bench.vla import GIB, Peaks
 from alpamayo_ros.vla import inference
 from alpamayo_ros.vla.inference import PlanningOptions
 from alpamayo_ros.vla.token_sampling import TokenSampling
@@ -42,6 +43,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["runtime"]: row for row in result["rows"]}
     assert list(rows) == ["reference", "eager", "fast"]
     for row in rows.values():
+        assert row["peak_gib"] is None  # a process's highest is no runtime's
         took = row["stages_ms"]
         parts = sum(took[stage]["p50"] for stage in took if stage != "plan")
         # Stages are parts of the plan and next to all of it; a busy machine may pause between two.
@@ -53,6 +55,23 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "reference" in printed and "eager / reference" in printed
     shapes = ElementTree.parse(picture).getroot().findall("{http://www.w3.org/2000/svg}rect")
     assert len(shapes) == 6 + 3 * 7  # the key; six stages and the rest of three rows
+
+
+def test_each_runtimes_own_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was in use in its own calls, the highest of them; none on a CPU."""
+    held = [0]
+
+    def reset(device: torch.device) -> None:
+        held[0] = 2
+
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held[0] * GIB)
+    peaks, none = Peaks(torch.device("cuda")), Peaks(torch.device("cpu"))
+    for name, used in (("eager", 9), ("fast", 5), ("eager", 7), ("fast", 6)):
+        with peaks.of(name), none.of(name):
+            held[0] = max(held[0], used)
+    assert (peaks.gib("eager"), peaks.gib("fast"), peaks.gib("other")) == (9.0, 6.0, None)
+    assert none.gib("eager") is None
 
 
 def made_up_row(runtime: str, n: int, steps: int, tokens: int, plan_ms: float) -> dict[str, Any]:

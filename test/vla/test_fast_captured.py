@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,9 @@ from alpamayo_ros.vla import generation, inference
 from alpamayo_ros.vla.fast import captured
 from alpamayo_ros.vla.fast.runtime import FastRuntime, without_reasoning
 from alpamayo_ros.vla.inference import PlanningOptions
+from alpamayo_ros.vla.initialise import random_model
+from alpamayo_ros.vla.quant.model import quantise
+from alpamayo_ros.vla.quant.precisions import FLOATS, PRECISIONS, choice
 from alpamayo_ros.vla.token_sampling import TokenSampling
 
 OPTIONS = PlanningOptions(tokens=TokenSampling(2.0), max_new_tokens=16, flow_steps=3)
@@ -23,10 +27,26 @@ ATOL_M = 2e-3  # golden.result's
 # Operators that hand a number, or a shape that depends on numbers, to the host.
 WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::item", "aten::equal",
            "aten::masked_select", "aten::is_nonzero"}  # fmt: skip
+# Tensors of Python's data or numpy's: on a GPU an unpinned copy from the host.
+FROM_HOST = {"aten::lift_fresh", "aten::lift", "aten::lift_fresh_copy"}
+COPIES = {"aten::_to_copy", "aten::copy_"}
+
+
+def masks(args: tuple[Any, ...]) -> bool:
+    """Whether an index is a mask: how much it takes depends on its numbers."""
+    flat = [one for arg in args if isinstance(arg, (list, tuple)) for one in arg]
+    return any(isinstance(one, torch.Tensor) and one.dtype == torch.bool for one in flat)
+
+
+def crosses(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a copy is from one device to another; between a CPU and itself none is."""
+    devices = {one.device for one in args if isinstance(one, torch.Tensor)}
+    wanted = kwargs.get("device")
+    return len(devices | ({torch.device(wanted)} if wanted is not None else set())) > 1
 
 
 class NoWaiting(TorchDispatchMode):
-    """Fails where an operator would wait for the device: a capture would, too."""
+    """Fails where an operator would wait for the device or take from the host: a capture would."""
 
     def __torch_dispatch__(
         self,
@@ -35,7 +55,10 @@ class NoWaiting(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        assert func.name() not in WAITING, func.name()
+        name = func.name()
+        assert name not in WAITING and name not in FROM_HOST, name
+        assert not (name.startswith("aten::index") and masks(args)), f"{name} by a mask"
+        assert not (name in COPIES and crosses(args, kwargs or {})), f"{name} across devices"
         return func(*args, **(kwargs or {}))
 
 
@@ -107,6 +130,34 @@ def test_reasoning_after(monkeypatch: pytest.MonkeyPatch) -> None:
     eager = inference.plan(model, prompts[0], *history, OPTIONS, seed=3)
     assert torch.equal(generation.finish(steps), eager.sequences)
     assert runtime.captures.missed == 0
+
+
+@pytest.mark.parametrize("name", [name for name in PRECISIONS if name not in FLOATS])
+def test_each_precision(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A token and a flow on coded weights make nothing of the host's data, and plan the same."""
+    if name == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        pytest.skip("needs bitsandbytes: make test installs it")
+    calls = checked(monkeypatch)
+    model = random_model("tiny", "1.5", torch.device("cpu"), torch.float32, seed=3)
+    quantise(model, choice(name, "float32"))
+    prompt, history = small.prompt("1.5", [small.row("1.5", 2)], [2]), small.history()
+    options = replace(OPTIONS, max_new_tokens=3)
+    runtime = FastRuntime(model)
+    with opened(runtime):
+        fast = runtime.plan(prompt, *history, options, seed=1)
+    assert len(calls) > 1
+    eager = inference.plan(model, prompt, *history, options, seed=1)
+    assert torch.equal(fast.sequences, eager.sequences)
+    torch.testing.assert_close(fast.xyz_in_rig_t0, eager.xyz_in_rig_t0, rtol=0, atol=ATOL_M)
+
+
+def test_what_no_capture_takes() -> None:
+    """The guard itself: host-made tensors, masks as an index, and what waits."""
+    x = torch.ones(3)
+    for forbidden in (lambda: torch.tensor([1.0]), lambda: x[x > 0], lambda: bool(x.any()),
+                      lambda: x.to("meta")):  # fmt: skip
+        with pytest.raises(AssertionError), NoWaiting():
+            forbidden()
 
 
 def test_another_shape_runs_without(caplog: pytest.LogCaptureFixture) -> None:

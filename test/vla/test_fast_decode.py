@@ -9,7 +9,7 @@ from vla import small_model as small
 
 from alpamayo_ros.vla import generation
 from alpamayo_ros.vla.fast import decode
-from alpamayo_ros.vla.fast.decode import FastHead, lots, nucleus, pick
+from alpamayo_ros.vla.fast.decode import FastHead, attempt, certain, lots, nucleus
 from alpamayo_ros.vla.token_sampling import TokenSampling, draw, filter_logits
 
 SAMPLINGS = st.builds(
@@ -33,7 +33,9 @@ def test_the_nucleus(made: torch.Tensor, sampling: TokenSampling) -> None:
     """The same tokens kept, with the same probabilities."""
     filtered = filter_logits(made, sampling)
     expected = filtered.softmax(dim=-1)
-    found = nucleus(made, sampling)
+    found, unsure = nucleus(made, sampling)
+    if bool(unsure):
+        found = decode.filtered(made, sampling)
     ours = torch.zeros_like(expected).scatter_(1, found.tokens, found.probabilities)
     kept = torch.zeros_like(expected, dtype=torch.bool)
     kept.scatter_(1, found.tokens, found.probabilities > 0)
@@ -54,16 +56,20 @@ def test_the_draw(seed: int, sampling: TokenSampling) -> None:
         expected = draw(full, sampling, torch.Generator().manual_seed(seed))
         generator = torch.Generator().manual_seed(seed)
         drawn = lots(3, head.vocabulary_size, hidden.device, generator)
-        assert torch.equal(pick(head, head(hidden), sampling, drawn), expected)
-        assert torch.equal(pick(head, head(hidden), sampling, None), full.argmax(-1))
+        picked, unsure = attempt(head, head(hidden), sampling, drawn)
+        if bool(unsure):
+            picked = certain(head, head(hidden), sampling, drawn)
+        assert torch.equal(picked, expected)
+        likeliest, unsure = attempt(head, head(hidden), sampling, None)
+        assert torch.equal(likeliest, full.argmax(-1)) and not unsure
 
 
-def test_most_nuclei_need_no_sort(monkeypatch: object) -> None:
+def test_most_nuclei_need_no_sort() -> None:
     """Of realistic logits over the full vocabulary the likeliest decide."""
     generator = torch.Generator().manual_seed(0)
     decided = 0
     for _ in range(20):
         made = torch.randn(1, 151_697, generator=generator)
         made[0, :400] += torch.linspace(12.0, 0.0, 400)
-        decided += decode._among_likeliest(made / 0.6, 0.98) is not None
+        decided += not decode.nucleus(made, TokenSampling(0.6, 0.98))[1]
     assert decided >= 15

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from vla import small_model as small
 
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla import inference
-from alpamayo_ros.vla.fast import cache, language
+from alpamayo_ros.vla.fast import cache, language, reason
 from alpamayo_ros.vla.fast.runtime import FastRuntime
 from alpamayo_ros.vla.generation import Prompt
 from alpamayo_ros.vla.inference import Planned, PlanningOptions
@@ -101,6 +102,54 @@ def test_stop_rule(monkeypatch: pytest.MonkeyPatch, scales: dict[str, float], se
     prompt = small.prompt("1.5", [small.row("1.5", 1)], [1])
     options = replace(OPTIONS, n_samples=4, tokens=TokenSampling(2.0), max_new_tokens=24)
     equal(*both("1.5", prompt, options, seed))
+
+
+class Looks(TorchDispatchMode):
+    """Counts what hands numbers of the device to the host, as `bool` and masks do."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.count += func.name() in ("aten::_local_scalar_dense", "aten::nonzero")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("tokens", [GREEDY, TokenSampling(0.2, 0.6), TokenSampling(2.0)])
+@pytest.mark.parametrize("scale", [1.0, 6.0])
+def test_one_look_a_token(
+    monkeypatch: pytest.MonkeyPatch, tokens: TokenSampling, scale: float
+) -> None:
+    """Whoever is done, dropped or started; one more where the likeliest tokens do not decide."""
+    steered(monkeypatch, "1.5", traj_future_start=scale)
+    runtime, options = FastRuntime(small.model("1.5")), replace(OPTIONS, n_samples=4, tokens=tokens)
+    prompt = small.prompt("1.5", [small.row("1.5", 1)], [1])
+    lists: list[int] = []
+    again: list[int] = []
+    plain, sure = torch.Tensor.tolist, reason.certain
+
+    def certain(*arguments: Any) -> torch.Tensor:
+        again.append(1)
+        return sure(*arguments)
+
+    def tolist(tensor: torch.Tensor) -> Any:
+        lists.append(tensor.numel())
+        return plain(tensor)
+
+    monkeypatch.setattr(reason, "certain", certain)
+    with inference.inference_precision(runtime.model):
+        own = runtime.prefill(prompt, runtime.see_patches(prompt), options)
+        monkeypatch.setattr(torch.Tensor, "tolist", tolist)
+        steps = runtime.reasoner.steps(
+            prompt, own, tokens, options.max_new_tokens, torch.Generator().manual_seed(2)
+        )
+        for count in range(1, options.max_new_tokens):
+            with Looks() as looks:
+                if next(steps, "done") == "done":
+                    break
+            assert len(lists) == count + len(again) and looks.count == 0
+    assert len(lists) > 1 and (tokens is not GREEDY or not again)
 
 
 @pytest.mark.parametrize("images", [[2], [1, 3]])

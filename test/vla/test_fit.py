@@ -51,9 +51,12 @@ def test_published_loads(weights: str, published_gib: float, tolerance: float) -
 
 
 def test_published_peak() -> None:
-    """10.44 while NF4 plans, eager, one sample: activations are an estimate, hence a quarter."""
+    """10.44 while NF4 plans, eager, one sample: not below, where it would promise what does not
+    fit, and at most a tenth above; so that the smallest RTX 3080 does not take it."""
     peak = need(FULL, choice("nf4"), Load("eager", 1)).peak / GIB
-    assert peak == pytest.approx(10.44, rel=0.25)
+    assert 10.44 <= peak <= 10.44 * 1.1
+    card = next(device for device in DEVICES if device.name == "RTX 3080 10 GB")
+    assert most_samples(FULL, choice("nf4"), Load("eager", 1), card) == 0
 
 
 def test_bfloat16_is_two_bytes_a_parameter() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 from vla import small_model as small
@@ -25,6 +27,7 @@ from alpamayo_ros.vla.fast.runtime import FastRuntime
 from alpamayo_ros.vla.inference import PlanningOptions
 from alpamayo_ros.vla.initialise import random_model, write_checkpoint
 from alpamayo_ros.vla.load import CheckpointSource, load
+from alpamayo_ros.vla.quant.checkpoint import manifest_lines, origin_of, save
 from alpamayo_ros.vla.quant.codecs import codec
 from alpamayo_ros.vla.quant.linear import QuantisedLinear
 from alpamayo_ros.vla.quant.model import quantise
@@ -176,6 +179,28 @@ def test_every_tensor_comes_back(tmp_path: Path) -> None:
     for name, tensor in first.items():
         assert tensor.dtype == again[name].dtype, name
         assert torch.equal(tensor, again[name]), name
+
+
+def test_it_says_whose_weights_they_are(manifest: Path, tmp_path: Path) -> None:
+    """Licence and files of the source, those of its own as a manifest pins them; another's pins
+    are refused with the remedy."""
+    folder, out = manifest.parent, tmp_path / "coded"
+    (name,) = (path.name for path in folder.glob("*.safetensors"))
+    source = CheckpointSource(folder, folder / "tokenizer", folder / "backbone", device="cpu",
+                              dtype="float32", weights="int8")  # fmt: skip
+    loaded = load(source)
+    found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    head = json.loads((folder / "config.json").read_text())
+    origin = origin_of(folder, "no commerce", {})
+    sha256 = save(loaded.model, loaded.weights, loaded.errors, out, head, origin=origin)
+    said = json.loads((out / "quantisation.json").read_text())
+    assert said["licence"] == "no commerce" and said["source_sha256"] == {name: found}
+    assert origin_of(folder, "", {name: "as pinned"}).sha256 == {name: "as pinned"}
+    assert said["sha256"] == sha256
+    pinned = yaml.safe_load("options:\n" + manifest_lines(sha256))["options"]["sha256"]
+    load(replace(source, checkpoint=out, weights=None, sha256=pinned))
+    with pytest.raises(ModelError, match="none of them, .* quantisation.json"):
+        load(replace(source, checkpoint=out, weights=None, sha256={"other.safetensors": found}))
 
 
 def test_damaged_checkpoints_are_refused(manifest: Path, tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ class Replayed:
     """A function without arguments over fixed tensors; nothing in it may wait for the device."""
 
     def __init__(self, function: Callable[[], Tensor], device: torch.device) -> None:
-        self._function = function
+        self._function: Callable[[], Tensor] | None = function
+        self._result: Tensor | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         if device.type != "cuda":
             return
@@ -54,10 +55,16 @@ class Replayed:
 
     def __call__(self) -> Tensor:
         """Its result: on CUDA the same tensor every time."""
+        assert self._function is not None  # it is not closed
         if self._graph is None:
             return self._function()
         self._graph.replay()
+        assert self._result is not None
         return self._result
+
+    def close(self) -> None:
+        """Let go of graph, result and function; a plan's own method would keep the plan alive."""
+        self._function = self._graph = self._result = None
 
 
 class CapturedPlan:
@@ -79,6 +86,7 @@ class CapturedPlan:
         self._place = torch.zeros(1, dtype=torch.long, device=device)
         self._turned = _copied(language.table(torch.zeros_like(self._token)))
         self._decode = Replayed(self._decode_once, device)
+        self._flow: Replayed | None = None
         if shape.steps:
             self._mask = torch.ones(n, 1, 1, places, dtype=torch.bool, device=device)
             self._x = torch.zeros(n, N_WAYPOINTS, ACTION_DIMS, device=device)
@@ -121,10 +129,17 @@ class CapturedPlan:
             self._waypoints, self._expert.positions([replace(self._branch, first_position=first)])
         )
         self._x.copy_(noise)
+        assert self._flow is not None  # `steps` is more than 0
         return self._flow().clone()
 
     def _flow_once(self) -> Tensor:
         return self._expert.loop([self._branch], self._x, self._times, self._ahead, self._waypoints)
+
+    def close(self) -> None:
+        """Of no use afterwards; what it held goes with its last holder, and no cycle is left."""
+        self._decode.close()
+        if self._flow is not None:
+            self._flow.close()
 
 
 class Captures:
@@ -151,6 +166,13 @@ class Captures:
                 self._told.add(shape)
                 LOGGER.warning("no graph was captured at configure for %s: it runs without", shape)
         return plan
+
+    def close(self) -> None:
+        """Let go of all that was captured."""
+        self.open = False
+        for plan in self._plans.values():
+            plan.close()
+        self._plans.clear()
 
 
 def _copied(turned: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -59,21 +59,29 @@ class FastHead:
         return torch.cat((short[:, : self._start], hole, short[:, self._start :]), dim=1)
 
 
-def nucleus(logits: Tensor, sampling: TokenSampling) -> Nucleus:
-    """What `filter_logits` leaves of logits (N, V), with its probabilities."""
-    found = None
+def nucleus(logits: Tensor, sampling: TokenSampling) -> tuple[Nucleus, Tensor]:
+    """What `filter_logits` leaves of logits (N, V), with its probabilities; and whether (1,) bool
+    it is not certain, so that `filtered` has to say. Nothing waits for the device."""
     if sampling.top_k is None and sampling.top_p < 1.0:
-        found = _among_likeliest(logits / sampling.temperature, sampling.top_p)
-    if found is not None:
-        return found
+        return _among_likeliest(logits / sampling.temperature, sampling.top_p)
+    return filtered(logits, sampling), _no(logits)
+
+
+def filtered(logits: Tensor, sampling: TokenSampling) -> Nucleus:
+    """`nucleus` in the reference's own way, which sorts all."""
     probabilities = filter_logits(logits, sampling).softmax(dim=-1)
     columns = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
     return Nucleus(probabilities, columns)
 
 
-def _among_likeliest(logits: Tensor, top_p: float) -> Nucleus | None:
-    """None where the likeliest do not make up the mass, or the limit falls too close to a token's
-    to tell without the reference's own sum (or between equals, whose order is its sort's)."""
+def _no(like: Tensor) -> Tensor:
+    return torch.zeros(1, dtype=torch.bool, device=like.device)
+
+
+def _among_likeliest(logits: Tensor, top_p: float) -> tuple[Nucleus, Tensor]:
+    """Not certain where the likeliest do not make up the mass, or the limit falls too close to a
+    token's to tell without the reference's own sum (or between equals, whose order is its sort's).
+    """
     count = min(CANDIDATES, logits.shape[1])
     top, columns = logits.topk(count, dim=-1)
     mass = (top - logits.logsumexp(dim=-1, keepdim=True)).exp().double()
@@ -85,10 +93,8 @@ def _among_likeliest(logits: Tensor, top_p: float) -> Nucleus | None:
         undecided = undecided | (mass.sum(dim=-1) < top_p + MARGIN).any()
     following = kept.clamp(max=count - 1)
     equals = (top.gather(1, kept - 1) == top.gather(1, following)) & (kept < count)
-    if bool(undecided | equals.any()):
-        return None
     probabilities = top.masked_fill(~keep, float("-inf")).softmax(dim=-1)
-    return Nucleus(probabilities, columns)
+    return Nucleus(probabilities, columns), (undecided | equals.any())[None]
 
 
 def lots(
@@ -98,11 +104,29 @@ def lots(
     return torch.empty(count, vocabulary_size, device=device).exponential_(1, generator=generator)
 
 
-def pick(head: FastHead, logits: Tensor, sampling: TokenSampling, drawn: Tensor | None) -> Tensor:
-    """Token ids (N,) from logits of `head`; `drawn` (N, V) are their `lots`, None where greedy."""
+def attempt(
+    head: FastHead, logits: Tensor, sampling: TokenSampling, drawn: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Token ids (N,) from logits of `head`; `drawn` (N, V) are their `lots`, None where greedy.
+
+    Also whether (1,) bool they are not certain, so that `certain` has to pick them. Nothing waits
+    for the device: its reader takes this with whatever else there is to know.
+    """
     if drawn is None:
-        return head.token_ids(logits.argmax(dim=-1))
-    found = nucleus(logits, sampling)
+        return head.token_ids(logits.argmax(dim=-1)), _no(logits)
+    found, unsure = nucleus(logits, sampling)
+    return _picked(head, found, drawn), unsure
+
+
+def certain(
+    head: FastHead, logits: Tensor, sampling: TokenSampling, drawn: Tensor | None
+) -> Tensor:
+    """Token ids (N,) of the same lots where `attempt` was not certain."""
+    assert drawn is not None  # the likeliest token always is
+    return _picked(head, filtered(logits, sampling), drawn)
+
+
+def _picked(head: FastHead, found: Nucleus, drawn: Tensor) -> Tensor:
     ids = head.token_ids(found.tokens)
     best = (found.probabilities / drawn.gather(1, ids)).argmax(dim=-1, keepdim=True)
     return ids.gather(1, best)[:, 0]

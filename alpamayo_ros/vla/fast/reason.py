@@ -11,7 +11,7 @@ from torch import Tensor
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast.cache import Own
-from alpamayo_ros.vla.fast.decode import FastHead, lots, pick
+from alpamayo_ros.vla.fast.decode import FastHead, attempt, certain, lots
 from alpamayo_ros.vla.fast.draft import Draft
 from alpamayo_ros.vla.fast.language import FastLanguage
 from alpamayo_ros.vla.generation import Prompt, finish
@@ -39,8 +39,9 @@ class Reasoned:
 class FastReasoner:
     """Draws or follows tokens. Every method runs under `inference_precision`.
 
-    One look at the device a token remains: whether all samples are done. A `draft` makes several
-    tokens of one; it serves a prompt's single sample.
+    One look at the device a token remains: who is done, and whether the tokens are certain; where
+    they are not, they are picked again and looked at again. A `draft` makes several tokens of one
+    look; it serves a prompt's single sample.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class FastReasoner:
                 ]
                 left = torch.cat((left, *more))
             drawn = None if sampling.greedy else left[: len(states)]
-            tokens = pick(self.head, self.head(states), sampling, drawn).tolist()
+            tokens = self._known(self.head(states), sampling, drawn)
             kept = 0
             while (
                 kept < len(guess)
@@ -190,6 +191,14 @@ class FastReasoner:
         draft.remember(context, said)
         own.length = len(said)
         return states.new_tensor([said], dtype=torch.long)
+
+    def _known(self, logits: Tensor, sampling: TokenSampling, drawn: Tensor | None) -> list[int]:
+        """Tokens of logits (T, V), on the host."""
+        tokens, unsure = attempt(self.head, logits, sampling, drawn)
+        *found, again = torch.cat((tokens, unsure)).tolist()
+        if again:
+            found = certain(self.head, logits, sampling, drawn).tolist()
+        return found
 
     def _pass(self, own: Own, tokens: list[int], start: int, decode: Decode | None) -> Tensor:
         """States (T, hidden) of one sample's tokens; `decode` takes a single one."""
@@ -217,48 +226,66 @@ class FastReasoner:
         The reference carries a started sample on, and where another never starts it is that one's
         further tokens that decide when to stop. Rare, so that it is run again without dropping.
         """
-        vocabulary, shared = self._vocabulary, own.shared
-        each = own.count // len(shared.last_hidden)
+        vocabulary, shared, count = self._vocabulary, own.shared, own.count
+        each = count // len(shared.last_hidden)
         logits = self.head(shared.last_hidden).repeat_interleave(each, 0)
         device = logits.device
-        running = torch.ones(own.count, dtype=torch.bool, device=device)
+        running = torch.ones(count, dtype=torch.bool, device=device)
         started = torch.zeros_like(running)
         rows: Tensor | None = None
+        waiting = list(range(count))  # the same on the host
         columns: list[Tensor] = []
         while True:
             drawn = None
             if not sampling.greedy:
                 # Dropped samples' lots are drawn too: the others' must be those of the reference.
-                drawn = lots(own.count, self.head.vocabulary_size, device, generator)
+                drawn = lots(count, self.head.vocabulary_size, device, generator)
                 drawn = drawn if rows is None else drawn[rows]
-            token = pick(self.head, logits, sampling, drawn)
-            if rows is not None:
-                token = torch.full_like(running, vocabulary.pad, dtype=torch.long).index_copy_(
-                    0, rows, token
-                )
-            token = torch.where(running, token, vocabulary.pad)
+            picked, unsure = attempt(self.head, logits, sampling, drawn)
+            after = self._after(picked, rows, running, started)
+            looked = torch.cat((unsure, *after[1:])).tolist()
+            if looked[0]:
+                picked = certain(self.head, logits, sampling, drawn)
+                after = self._after(picked, rows, running, started)
+                looked = torch.cat((unsure, *after[1:])).tolist()
+            token, running, started = after
+            runs, has_started = looked[1 : 1 + count], looked[1 + count :]
             columns.append(token)
-            running = running & (token != vocabulary.im_end)
-            if not bool(running.any()) or len(columns) >= max_new_tokens:
+            if not any(runs) or len(columns) >= max_new_tokens:
                 return torch.stack(columns, dim=1)
-            started = started | (token == vocabulary.traj_future_start)
-            if dropping and bool(started.any()) and not bool((running | started).all()):
+            on = (run or start for run, start in zip(runs, has_started))
+            if dropping and any(has_started) and not all(on):
                 return None
             fed = token if rows is None else token[rows]
             if decode is not None:
                 hidden = decode(fed, len(columns) - 1)
             else:
                 hidden = self._language.extend(own, fed[:, None], len(columns) - 1, rows)[:, 0]
-            if bool(started.all()):
+            if all(has_started):
                 # The reference draws one token more to bring the start into the cache; it is there.
                 columns.append(torch.full_like(token, vocabulary.pad))
                 return torch.stack(columns, dim=1)
-            if dropping and bool(started.any()):
-                waiting = (~started).nonzero()[:, 0]
-                hidden = hidden[~started if rows is None else ~started[rows]]
-                rows = waiting
+            kept = [place for place, row in enumerate(waiting) if not has_started[row]]
+            if dropping and len(kept) < len(waiting):
+                waiting = [waiting[place] for place in kept]
+                hidden = hidden[torch.tensor(kept, device=device)]
+                rows = torch.tensor(waiting, device=device)
             logits = self.head(hidden)
             yield
+
+    def _after(
+        self, picked: Tensor, rows: Tensor | None, running: Tensor, started: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the tokens picked for `rows` (None: all): every sample's token (N,), who goes on and
+        who has started its trajectory, (N,) bool."""
+        vocabulary = self._vocabulary
+        token = picked
+        if rows is not None:
+            pads = torch.full_like(running, vocabulary.pad, dtype=torch.long)
+            token = pads.index_copy_(0, rows, picked)
+        token = torch.where(running, token, vocabulary.pad)
+        running = running & (token != vocabulary.im_end)
+        return token, running, started | (token == vocabulary.traj_future_start)
 
     def _forced(self, own: Own, new: Tensor) -> Tensor:
         """Behind a reasoning without it, the trajectory's start; each where its own ended."""

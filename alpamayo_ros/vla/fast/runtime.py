@@ -82,6 +82,12 @@ class FastRuntime:
         if self.stream is not None:
             self.stream.clear()
 
+    def close(self) -> None:
+        """Let go of graphs, frames and forks: what they hold goes with the model."""
+        self.captures.close()
+        self.forget()
+        self.fork = None
+
     def see(
         self, images: NDArray[np.uint8], stamps_ns: NDArray[np.int64], cameras: Sequence[int]
     ) -> ImageFeatures:

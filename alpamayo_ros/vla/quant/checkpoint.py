@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.vla.checkpoint import INDEX, Progress
+from alpamayo_ros.vla.checkpoint import INDEX, Progress, file_sha256, find_shards
 from alpamayo_ros.vla.config_reader import read_json
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.quant.precisions import PARTS, Choice
@@ -19,6 +19,28 @@ from alpamayo_ros.vla.quant.precisions import PARTS, Choice
 DESCRIPTION = "quantisation.json"
 FORMAT = 1
 SHARD_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose weights were quantised: a checkpoint says it wherever it is copied to."""
+
+    licence: str
+    sha256: Mapping[str, str]  # of the files, by their names
+
+
+def origin_of(folder: Path, licence: str, pinned: Mapping[str, str]) -> Origin:
+    """Of a full checkpoint. `pinned` files are taken at their word: loading compared them.
+
+    Raises ModelError where there is no checkpoint.
+    """
+    names = sorted(find_shards(folder).tensors)
+    return Origin(licence, {name: pinned.get(name) or file_sha256(folder / name) for name in names})
+
+
+def manifest_lines(sha256: Mapping[str, str]) -> str:
+    """Option `sha256` of a manifest, as its `options` have it."""
+    return "\n".join(["  sha256:", *(f'    {name}: "{sha256[name]}"' for name in sorted(sha256))])
 
 
 def stored_choice(folder: Path) -> Choice | None:
@@ -58,8 +80,9 @@ def save(
     folder: Path,
     head: Mapping[str, Any],
     progress: Progress | None = None,
-) -> None:
-    """Write a quantised model in shards. `head` is the release's config.json.
+    origin: Origin | None = None,
+) -> dict[str, str]:
+    """Write a quantised model in shards; their sha256 by name. `head` is the release's config.json.
 
     Raises ModelError where the folder holds something already.
     """
@@ -82,14 +105,19 @@ def save(
     index = {"metadata": {"total_size": size_bytes}, "weight_map": weight_map}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
     (folder / "config.json").write_text(json.dumps(head, indent=2) + "\n")
+    sha256 = {name: file_sha256(folder / name) for name in sorted(set(weight_map.values()))}
     description = {
         "format": FORMAT,
+        "licence": origin.licence if origin else None,
+        "source_sha256": dict(origin.sha256) if origin else None,
+        "sha256": sha256,
         "weights": asdict(chosen),
         "dtype": str(model.dtype).removeprefix("torch."),
         "relative_error": dict(errors),
         "torch": torch.__version__,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    return sha256
 
 
 def _shards(state: Mapping[str, torch.Tensor]) -> Iterator[list[str]]:

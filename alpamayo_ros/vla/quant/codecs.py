@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -207,10 +208,21 @@ class NormalFloat(Codec):
         state = self._bnb.QuantState(
             absmax=scales.flatten(), shape=torch.Size((len(codes), codes.shape[1] * 2)),
             dtype=torch.float32, blocksize=self.precision.group, quant_type="nf4",
-            code=self._bnb.get_4bit_type("nf4", device=codes.device),
+            code=_nf4_levels(codes.device),
         )  # fmt: skip
         decoded: Tensor = self._bnb.dequantize_4bit(codes.reshape(-1, 1), quant_state=state)
         return decoded.view(len(codes), -1)[:, :columns]
+
+
+@cache
+def _nf4_levels(device: torch.device) -> Tensor:
+    """bitsandbytes' sixteen, made once a device: made of Python's numbers in a forward, they would
+    be copied from the host, which no CUDA graph can capture."""
+    from bitsandbytes import functional as bnb
+
+    with torch.inference_mode(False):
+        levels: Tensor = bnb.get_4bit_type("nf4", device=device)
+    return levels
 
 
 def codec(name: str) -> Codec:
