@@ -143,6 +143,9 @@ def test_intervals_are_seeded_and_hold_the_mean() -> None:
     assert entry == summary.summarise(rows, ["p"], 3)["p"]["ade_m"]["2"]
     assert entry != summary.summarise(rows, ["p"], 4)["p"]["ade_m"]["2"]
     assert "38 stretches" in summary.resampling([("b", r["t0_ns"]) for r in rows], 0).description
+    short = [("b", row["t0_ns"]) for row in rows[:40]]
+    assert "2 stretches of 2 s" in summary.resampling(short, 0).description
+    assert "no more than 2 stretches" in summary.doubts(short, 0)[0]
 
 
 @needs_kitti

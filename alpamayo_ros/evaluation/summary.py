@@ -6,6 +6,7 @@ unit is a bag where there are enough, else a stretch of a bag. All planners are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -24,6 +25,7 @@ Json = dict[str, Any]
 
 ENOUGH_BAGS = 20
 STRETCH_S = 8.0  # futures are 6.4 s long: instants nearer than that share some of theirs
+SHORT_S = 2.0  # of one short drive, where else there were a single stretch, and no interval at all
 FEW_UNITS = 10  # with fewer, resampling understates how much another drive would differ
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -60,17 +62,25 @@ def resampling(instants: Sequence[tuple[str, int]], seed: int) -> Resampling:
     for bag, t0_ns in instants:
         first[bag] = min(t0_ns, first.get(bag, t0_ns))
     by_bag = len(first) >= ENOUGH_BAGS
-    keys: dict[tuple[str, int], int] = {}
-    unit_of = {}
-    for bag, t0_ns in instants:
-        stretch = 0 if by_bag else int((t0_ns - first[bag]) / NS_PER_S / STRETCH_S)
-        unit_of[bag, t0_ns] = keys.setdefault((bag, stretch), len(keys))
-    count = len(keys)
+
+    def units(stretch_s: float) -> dict[tuple[str, int], int]:
+        keys: dict[tuple[str, int], int] = {}
+        return {
+            (bag, t0_ns): keys.setdefault((bag, int((t0_ns - first[bag]) / NS_PER_S / stretch_s)),
+                                          len(keys))
+            for bag, t0_ns in instants
+        }  # fmt: skip
+
+    stretch_s = math.inf if by_bag else STRETCH_S
+    if len(set(units(stretch_s).values())) < 2:
+        stretch_s = SHORT_S
+    unit_of = units(stretch_s)
+    count = len(set(unit_of.values()))
     draws = np.zeros((RESAMPLES, count))
     if count:
         rng = np.random.default_rng(seed)
         draws = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
-    what = "bags" if by_bag else f"stretches of {STRETCH_S:g} s"
+    what = "bags" if by_bag else f"stretches of {stretch_s:g} s"
     return Resampling(unit_of, draws, f"{count} {what}, {RESAMPLES} resamples, seed {seed}")
 
 
@@ -79,7 +89,7 @@ def doubts(instants: Sequence[tuple[str, int]], seed: int) -> list[str]:
     count = len(set(resampling(instants, seed).unit_of.values()))
     if count >= FEW_UNITS or not instants:
         return []
-    return [f"the intervals rest on {count} independent stretches: take them for a hint only"]
+    return [f"the intervals rest on no more than {count} stretches: take them for a hint only"]
 
 
 def summarise(rows: Sequence[Row], planners: Sequence[str], seed: int) -> Json:
