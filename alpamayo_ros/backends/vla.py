@@ -78,6 +78,7 @@ class VlaBackend(PlannerBackend):
         self._fast: FastRuntime | None = None
         self._previous: PreviousPlan | None = None
         self._unsaid: tuple[int, Fork] | None = None  # t0 of the newest plan, its reasoning to come
+        self._said: tuple[int, Tensor, Tensor] | None = None  # its t0, tokens, normalised action
 
     # ---- loading -----------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class VlaBackend(PlannerBackend):
         """Earlier plans, their frames and words: the next sample is of another drive."""
         if self._fast is not None:
             self._fast.forget()
-        self._previous = self._unsaid = None
+        self._previous = self._unsaid = self._said = None
 
     def close(self) -> None:
         """Give back the model's memory before the next one is loaded."""
@@ -166,7 +167,8 @@ class VlaBackend(PlannerBackend):
         on_gpu = self._loaded is not None and self._loaded.model.device.type == "cuda"
         if self._fast is not None:
             self._fast.close()
-        self._loaded = self._expert = self._fast = self._previous = self._unsaid = None
+        self._loaded = self._expert = self._fast = None
+        self._previous = self._unsaid = self._said = None
         if was_loaded:
             gc.collect()  # modules that name each other live until it runs
         if on_gpu:
@@ -208,6 +210,25 @@ class VlaBackend(PlannerBackend):
         )
         return plan
 
+    def soft_labels(self, sample: PlannerSample) -> dict[str, NDArray[np.float16]]:
+        """Of the last plan, which was of `sample`: see `vla.soft_labels`. Costs a second reading of
+        the prompt, so that nothing has to be kept of it for planning alone."""
+        from alpamayo_ros.vla import prepare
+        from alpamayo_ros.vla.soft_labels import soft_labels
+
+        if self._said is None or self._said[0] != sample.t0_ns:
+            raise ModelError("soft labels are of the last plan, and that is of another instant")
+        model = self._model.model
+        history = prepare.history_tensors(model, sample)
+        prompt = prepare.planning_prompt(
+            model, self._model.tokenizer, self._prompt_config(), sample, *history
+        )
+        told = soft_labels(model, prompt, *self._said[1:])
+        return {
+            name: getattr(told, name).cpu().numpy().astype(np.float16)
+            for name in ("logits", "features", "attention")
+        }
+
     def _planning_options(self, sample: PlannerSample) -> PlanningOptions:
         from alpamayo_ros.vla.inference import PlanningOptions
         from alpamayo_ros.vla.token_sampling import TokenSampling
@@ -232,6 +253,8 @@ class VlaBackend(PlannerBackend):
             bad = int((~np.isfinite(xyz)).reshape(len(xyz), -1).any(axis=1).sum())
             raise ModelError(f"{bad} of {len(xyz)} trajectories of the model are not finite")
         chosen = self._choose(sample, xyz)
+        said = planned.sequences[chosen, planned.prompt_length :]
+        self._said = sample.t0_ns, said, planned.normalised_action[chosen]
         speeds_t0 = planned.speed_t0_mps.double().cpu().numpy()
         if self.options.reasoning == "before":
             new = planned.sequences[:, planned.prompt_length :]

@@ -22,6 +22,7 @@ from typing import Any
 from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.errors import UserError
 
+_SOFT = ("logits", "features", "attention")
 _SHOWN_FAILURES = 10  # where all of them fail, mostly for one reason
 
 
@@ -57,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     label.add_argument("--bags", nargs="+", type=Path, required=True, metavar="BAG",
                        help="recordings, or a text file that lists one a line")  # fmt: skip
     label.add_argument("--params", type=Path, metavar="FILE", help="a ROS parameter file")
+    label.add_argument("--store", default="", metavar="LIST",
+                       help="of logits,features,attention: what else it tells")  # fmt: skip
     label.add_argument("--every", type=int, default=1, metavar="N", help="label every N-th instant")
     _store_arguments(label, "one a core; 1 for a teacher that fills a GPU or the cores by itself")
     explain = steps.add_parser("explain", help="what the teacher said of an instant")
@@ -139,6 +142,9 @@ def _label(args: argparse.Namespace) -> int:
         )
     if args.every < 1:
         raise UserError(f"--every is {args.every}, wanted 1 or more")
+    soft = tuple(name for name in args.store.split(",") if name)
+    if unknown := set(soft) - set(_SOFT):
+        raise UserError(f"--store {', '.join(sorted(unknown))}: wanted some of {', '.join(_SOFT)}")
     options = dict(map(model_option, args.option))
     teacher = create_backend(args.teacher, options=options)  # not loaded: that is the workers'
     manifest = teacher.manifest
@@ -148,6 +154,7 @@ def _label(args: argparse.Namespace) -> int:
         "every": args.every,
         "options": json.loads(json.dumps(options, default=str)),
         "parameters": settings_digest(settings),
+        **({"store": list(soft)} if soft else {}),
     }
     origin = Origin(manifest.name, manifest.licence, form, made_by, sha256_of(manifest.path))
     listed = _listed(args.bags)
@@ -156,7 +163,7 @@ def _label(args: argparse.Namespace) -> int:
     store.note_recordings(bags)
     maker = BagMaker(
         args.teacher, manifest.backend, tuple(options.items()), tuple(bags.items()), settings,
-        form, args.every, args.out,
+        form, args.every, args.out, soft,
     )  # fmt: skip
     if wants_machine(teacher):
         args.jobs = args.jobs or 1

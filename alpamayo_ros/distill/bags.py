@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,11 +15,21 @@ from alpamayo_ros.backends.base import PlannerBackend, with_reasoning
 from alpamayo_ros.bags.context import read_context
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.ticks import Ticks
-from alpamayo_ros.distill.shard import ImageForm, ShardWriter
+from alpamayo_ros.distill.shard import MAP_CELL, ImageForm, ShardWriter
+from alpamayo_ros.errors import UserError
 from alpamayo_ros.evaluation.scoring import Drive, Scorer
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.sampling import UnreadableFrame, materialise
-from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S, WAYPOINT_STEP_S, Plan, Rejection
+from alpamayo_ros.types import (
+    CAMERA_NAMES,
+    IMAGE_HEIGHT,
+    N_WAYPOINTS,
+    NS_PER_S,
+    WAYPOINT_STEP_S,
+    Plan,
+    PlannerSample,
+    Rejection,
+)
 
 _STANDSTILL_M = 0.02  # in a step: below it a turn has no curvature
 
@@ -27,8 +38,9 @@ _STANDSTILL_M = 0.02  # in a step: below it a turn has no curvature
 class SoftTeacher(Protocol):
     """A backend that tells more of a plan than the plan."""
 
-    def soft_labels(self) -> Mapping[str, NDArray[Any]]:
-        """Of the last plan: `logits` (tokens, vocabulary), `features` (F,) or `attention`."""
+    def soft_labels(self, sample: PlannerSample) -> Mapping[str, NDArray[Any]]:
+        """Of the last plan, which was of this sample: `logits` (tokens, vocabulary), `features`
+        (F,) and `attention` (the sample's cameras, rows, columns), over whole newest pictures."""
 
 
 def label_bag(
@@ -37,8 +49,17 @@ def label_bag(
     teacher: PlannerBackend,
     form: ImageForm,
     every: int = 1,
+    store: Sequence[str] = (),
 ) -> ShardWriter:
-    """Every `every`-th due instant. What the node would refuse is left out."""
+    """Every `every`-th due instant, with those soft labels of the teacher that `store` names.
+
+    What the node would refuse is left out. Raises UserError where the teacher tells none.
+    """
+    if store and not isinstance(teacher, SoftTeacher):
+        raise UserError(
+            f"model {teacher.manifest.name} tells no {', '.join(store)}: label without --store, or "
+            "by a teacher that does (alpamayo_r1, alpamayo_1_5)"
+        )
     shard, due = ShardWriter(form), 0
     with BagReader(path) as bag:
         context = read_context(bag, settings)
@@ -56,9 +77,32 @@ def label_bag(
                 continue
             plan = with_reasoning(teacher, teacher.plan(sample))
             truth = driven_action(context.scorer, sample.t0_ns)
-            extras = teacher.soft_labels() if isinstance(teacher, SoftTeacher) else None
+            extras = None
+            if store and isinstance(teacher, SoftTeacher):
+                told = dict(teacher.soft_labels(sample))
+                if "attention" in told:
+                    told["attention"] = in_form(told["attention"], sample.camera_indices, form)
+                extras = {name: told[name] for name in store}
             shard.add(sample, plan, agreement(plan), truth, extras)
     return shard
+
+
+def in_form(
+    attention: NDArray[Any], camera_indices: NDArray[np.int64], form: ImageForm
+) -> NDArray[np.float16]:
+    """A teacher's attention (its cameras, rows, columns) over the rows that the student is given
+    of each of its own cameras, (C, rows, columns) in cells of MAP_CELL pixels; NaN: not there."""
+    rows, columns = (size // MAP_CELL for size in form.input_size)
+    cells = np.full((len(form.cameras), rows, columns), np.nan, np.float16)
+    for index, seen in zip(camera_indices, attention):
+        name = CAMERA_NAMES[int(index)]
+        if name in form.cameras:
+            place = form.cameras.index(name)
+            scale = seen.shape[0] / IMAGE_HEIGHT
+            first, last = (round(row * scale) for row in form.crop_rows[place])
+            part = np.ascontiguousarray(seen[first:last], np.float32)
+            cells[place] = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    return cells
 
 
 def agreement(plan: Plan) -> float:

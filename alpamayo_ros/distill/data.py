@@ -26,7 +26,8 @@ _LEAST_FRAMES = 2  # an encoder that learns normalises over all of them
 EVER = 0, 2**63 - 1  # ns
 _NAMES = (
     "t0_ns", "history", "history_yaw", "speed", "acceleration", "yaw_rate", "action", "truth",
-    "confidence", "frame_index", "navigation", "logits", "features", "maps",
+    "confidence", "frame_index", "navigation", "logits", "features", "attention",
+    "maps",
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ class Batch:
     confidence: NDArray[np.float32]
     logits: NDArray[Any] | None
     features: NDArray[Any] | None
+    attention: NDArray[Any] | None  # (B, C, rows, columns)
     maps: NDArray[np.uint8] | None  # (B, C, K, rows, columns)
 
 
@@ -63,7 +65,7 @@ class LabelSet:
         self._paths, self._stamps_ns = tuple(paths), stamps_ns
         self.shards = [read_shard(path, _NAMES) for path in paths]
         self.clip_length = clip_length
-        named = {name: self.extra(name) for name in ("logits", "features", "maps")}
+        named = {name: self.extra(name) for name in ("logits", "features", "attention", "maps")}
         self._extras = {name: shape for name, shape in named.items() if shape}
         self._commands = [shard.commands() for shard in self.shards]
         self.clips = [
@@ -88,7 +90,7 @@ class LabelSet:
         return LabelSet, (self._paths, self.clip_length, self._stamps_ns)
 
     def extra(self, name: str) -> tuple[int, ...]:
-        """Shape of an instant's `logits`, `features` or `maps`; () where no shard has them.
+        """Shape of an instant's logits, features, attention or maps; () where no shard has them.
 
         Shards without are batched as NaN or UNKNOWN, which counts nothing. Raises LabelError where
         shards have others.
@@ -175,7 +177,7 @@ class LabelSet:
             np.concatenate(frames), np.array(of_clip), np.array(of_camera),
             np.repeat(np.arange(len(clips)), self.clip_length), where, mask,
             logits=joined.pop("logits", None), features=joined.pop("features", None),
-            maps=joined.pop("maps", None), **joined,
+            attention=joined.pop("attention", None), maps=joined.pop("maps", None), **joined,
         )  # fmt: skip
 
     def _rows(

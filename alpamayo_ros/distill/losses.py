@@ -1,4 +1,5 @@
-"""L = alpha Huber(truth) + beta MSE(teacher) + gamma features + delta T^2 KL(tokens) + sight.
+"""L = alpha Huber(truth) + beta MSE(teacher) + gamma features + delta T^2 KL(tokens) + sight
++ attention.
 
 The first two look at normalised actions and, in a share of their own, at the positions that follow
 from them: a small error of the first curvatures is a large one of the last waypoints.
@@ -75,6 +76,16 @@ def known(rows: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(
         told.reshape(-1, *[1] * (rows.dim() - 1)), rows, torch.zeros_like(rows)
     ), told
+
+
+def attention_off(features: Tensor, attention: Tensor) -> Tensor:
+    """How far what feature maps (N, channels, rows, columns) are busy with lies from a teacher's
+    attention (N, …): squared distance of the two maps, each of unit length -> (N,)."""
+    energy = features.float().square().mean(dim=1)
+    rows, columns = energy.shape[-2:]
+    wanted = functional.adaptive_avg_pool2d(attention, (rows, columns))
+    one, other = (functional.normalize(maps.flatten(1), dim=1) for maps in (energy, wanted))
+    return (one - other).square().sum(dim=1)
 
 
 def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -175,6 +186,6 @@ def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     """The weighted sum of the terms that there are."""
     by_name = {
         "truth": weights.alpha, "teacher": weights.beta, "features": weights.gamma,
-        "tokens": weights.delta, "sight": weights.sight,
+        "tokens": weights.delta, "sight": weights.sight, "attention": weights.attention,
     }  # fmt: skip
     return torch.stack([by_name[name] * term for name, term in terms.items()]).sum()

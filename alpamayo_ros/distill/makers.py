@@ -64,6 +64,7 @@ class BagMaker:
     form: ImageForm
     every: int
     folder: Path
+    store: tuple[str, ...] = ()  # soft labels that are asked for
 
     def open(self) -> Any:
         """The loaded teacher."""
@@ -80,7 +81,8 @@ class BagMaker:
 
         opened.forget()  # the labels must not depend on what this process had before
         try:
-            shard = label_bag(dict(self.bags)[item], self.settings, opened, self.form, self.every)
+            bag = dict(self.bags)[item]
+            shard = label_bag(bag, self.settings, opened, self.form, self.every, self.store)
         except UserError as error:  # the others may be better
             return str(error)
         shard.save(self.folder / SHARDS / f"{item}.npz")

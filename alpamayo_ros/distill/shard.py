@@ -29,7 +29,7 @@ REQUIRED: Mapping[str, int] = {
     "action": 2, "truth": 2, "candidates": 3, "confidence": 0, "frame_index": 2,
     "navigation": 0, "reasoning": 0, "longitudinal": 0, "lateral": 0,
 }  # fmt: skip
-OPTIONAL: Mapping[str, int] = {"logits": 2, "features": 1, "attention": 2, "maps": 4}
+OPTIONAL: Mapping[str, int] = {"logits": 2, "features": 1, "attention": 3, "maps": 4}
 MAP_CELL = 16  # pixels of a reduced image that a cell of `maps` (C, K, rows, columns) is wide
 UNKNOWN = 255  # in maps
 _FORM = ("cameras", "crop_rows", "input_size")

@@ -39,6 +39,7 @@ class Tensors:
     scale: Tensor  # (2,)
     logits: Tensor | None
     features: Tensor | None
+    attention: Tensor | None  # (B, C, rows, columns)
     maps: Tensor | None  # (B, C, K, rows, columns) uint8
 
 
@@ -83,9 +84,9 @@ def to_tensors(
         tensor(np.where(_like(strange, target), batch.prior, target)) / scale
         for target in (batch.truth, batch.teacher)
     )
-    logits, features = (
+    logits, features, attention = (
         None if extra is None else tensor(np.where(_like(strange, extra), np.nan, extra)).float()
-        for extra in (batch.logits, batch.features)
+        for extra in (batch.logits, batch.features, batch.attention)
     )
     maps = batch.maps
     if maps is not None:
@@ -94,7 +95,7 @@ def to_tensors(
         images, tensor(batch.frame_index), tensor(batch.camera_mask), tensor(batch.history),
         tensor(batch.history_yaw), tensor(batch.speed), tensor(batch.prior) / scale,
         tensor(batch.command), truth, teacher, tensor(batch.confidence), scale, logits, features,
-        None if maps is None else tensor(maps),
+        attention, None if maps is None else tensor(maps),
     )  # fmt: skip
 
 
@@ -154,6 +155,12 @@ def loss_terms(
         newest = tensors.frame_index[:, :, -1]
         there = newest < len(seen)
         terms["sight"] = heads.sight_off(seen[newest[there]], tensors.maps[there])
+    if weights.attention and tensors.attention is not None:
+        newest = tensors.frame_index[:, :, -1]
+        there = newest < len(seen)
+        wanted, told = losses.known(tensors.attention[there])
+        off = losses.attention_off(seen[newest[there]], wanted)
+        terms["attention"] = losses.weighted_mean(off, told)
     if heads.logits is not None and tensors.logits is not None:
         wanted, told = losses.known(tensors.logits)
         kl = losses.softened_kl(heads.token_logits(queries), wanted, weights.temperature)

@@ -33,6 +33,7 @@ class LossWeights:
     beta: float = 0.5
     gamma: float = 0.1
     delta: float = 0.3
+    attention: float = 0.0  # of looking where the teacher looks, where the labels tell it
     sight: float = 1.0  # of what stands where in a picture, where the labels tell it
     temperature: float = 4.0
     huber_delta: float = 1.0

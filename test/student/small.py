@@ -102,6 +102,7 @@ def write_labels(
             more = {
                 "logits": rng.normal(size=(5, 7)).astype(np.float16),
                 "features": rng.normal(size=11).astype(np.float16),
+                "attention": rng.random((len(form.cameras), 2, 4)).astype(np.float16),
                 "maps": rng.integers(0, 2, (len(form.cameras), 3, 2, 4)).astype(np.uint8),
             }
             index = 10 * number + instant * every

@@ -90,6 +90,15 @@ def test_softened_kl_by_hand() -> None:
     assert found.item() == pytest.approx(4.0 * wanted, rel=1e-5)
 
 
+def test_looking_where_the_teacher_looks() -> None:
+    """None off where the energies are alike, whatever their scale; 2 where they share no cell."""
+    features = torch.zeros(2, 3, 2, 4)
+    features[0, :, 0, 1] = features[1, :, 0, 1] = 5.0
+    attention = torch.zeros(2, 2, 4)
+    attention[0, 0, 1], attention[1, 1, 2] = 0.01, 0.01
+    torch.testing.assert_close(losses.attention_off(features, attention), torch.tensor([0.0, 2.0]))
+
+
 def test_the_weights_of_the_sum() -> None:
     terms = {name: torch.tensor(1.0) for name in ("truth", "teacher", "features", "tokens")}
     assert losses.total(terms, LossWeights()).item() == pytest.approx(1.0 + 0.5 + 0.1 + 0.3)
@@ -214,14 +223,15 @@ def test_killed_and_gone_on_gives_the_same_weights(labels: Path, tmp_path: Path)
 def test_a_chain_with_every_loss(labels: Path, tmp_path: Path) -> None:
     """A flow student taught by a regression student; retention over it is reported."""
     flow = dataclasses.replace(small.CONFIG, name="small_flow", head="flow").to_dict()
+    loss = {"attention": 0.1}
     config = config_of(labels, {"name": "middle"}, {"name": "end", "teacher": "middle",
-                                                    "student": flow})  # fmt: skip
+                                                    "student": flow, "loss": loss})  # fmt: skip
     report = run_chain(config, tmp_path)
     assert [stage["name"] for stage in report["stages"]] == ["middle", "end"]
     end = report["stages"][1]["retention"]
     assert end["error_over_teachers"] == pytest.approx(end["student_ade_m"] / end["teacher_ade_m"])
     line = json.loads((tmp_path / "end" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"truth", "teacher", "features", "tokens"} <= line.keys()
+    assert {"truth", "teacher", "features", "tokens", "sight", "attention"} <= line.keys()
     assert (tmp_path / "end" / "curve.png").stat().st_size > 1000
     student, licence = load_student(tmp_path / "end" / "student.safetensors")
     assert (student.config.head, licence) == ("flow", "Apache-2.0")
