@@ -57,6 +57,10 @@ class StudentBackend(PlannerBackend):
             planner.plan(standstill(cameras))
             planner.cache.clear()
 
+    def forget(self) -> None:
+        """Frames of another drive, whose stamps may come again."""
+        self._loaded.cache.clear()
+
     def plan(self, sample: PlannerSample) -> Plan:
         """One trajectory. Raises ModelError where it is not finite."""
         planned = self._loaded.plan(sample)

@@ -91,6 +91,23 @@ def test_each_frame_is_encoded_once(manifests: dict[str, Path]) -> None:
     assert counts == [N_FRAMES * 4, 4, 4, 4, 4]
 
 
+def test_another_drives_frames_are_not_taken_for_its_own(manifests: dict[str, Path]) -> None:
+    """Two drives whose stamps meet, as those of converted videos do: the second is planned as if
+    there had been no first."""
+    backend, fresh = (StudentBackend(small.manifest_of(manifests["torch"])) for _ in range(2))
+    backend.load()
+    fresh.load()
+    rng = np.random.default_rng(1)
+    first = small.sample(START)
+    other = small.sample(START, images=rng.integers(0, 256, first.images.shape, np.uint8))
+    backend.plan(first)
+    backend.forget()
+    second = backend.plan(other).action
+    np.testing.assert_array_equal(second, fresh.plan(other).action)
+    fresh.forget()
+    assert not np.array_equal(second, fresh.plan(first).action)
+
+
 def test_one_encoder_call_a_tick(manifests: dict[str, Path]) -> None:
     """The cameras' newest frames go through together."""
     runtime = planner(manifests["onnxruntime"]).runtime
