@@ -350,11 +350,16 @@ def test_video(camera: bool, tmp_path: Path) -> None:
     assert info.k[0] == pytest.approx(80.0)
 
 
+def small_video(folder: Path, frames: int, poses: str) -> list[str]:
+    """What converts a video of 25 Hz with this table of poses."""
+    video, table = folder / "drive.mp4", folder / "poses.csv"
+    write_video(video, frames, (32, 32), 25, bare=False)
+    table.write_text(poses)
+    return ["convert", "video", str(video), "--poses", str(table), "--out", str(folder / "d")]
+
+
 def test_video_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    video, poses = tmp_path / "drive.mp4", tmp_path / "poses.csv"
-    write_video(video, 2, (32, 32), 25, bare=False)
-    poses.write_text("t_s,x,y\n0,0,0\n1,1,0\n")
-    words = ["convert", "video", str(video), "--poses", str(poses), "--out", str(tmp_path / "d")]
+    words = small_video(tmp_path, 2, "t_s,x,y\n0,0,0\n1,1,0\n")
     assert cli.main([*words, "--fov", "90"]) == 1
     assert "no column 'yaw_rad'" in capsys.readouterr().err
     assert cli.main([*words, "--fov", "200"]) == 2
@@ -364,10 +369,8 @@ def test_video_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_video_of_another_clock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Poses that do not overlap the video are refused with both spans; no bag is left."""
-    video, poses = tmp_path / "drive.mp4", tmp_path / "poses.csv"
-    write_video(video, 10, (32, 32), 25, bare=False)
-    poses.write_text("t_s,x,y,yaw_rad\n1700000000,0,0,0\n1700000001,1,0,0\n")
-    words = ["convert", "video", str(video), "--poses", str(poses), "--out", str(tmp_path / "d")]
+    poses = "t_s,x,y,yaw_rad\n1700000000,0,0,0\n1700000001,1,0,0\n"
+    words = small_video(tmp_path, 10, poses)
     assert cli.main([*words, "--fov", "90"]) == 2
     said = capsys.readouterr().err
     assert "from 1700000000.000 to 1700000001.000 s" in said and "from 0.000 to 0.400 s" in said

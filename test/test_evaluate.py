@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ def evaluated(out: Path, *options: str, code: int = 0) -> dict[str, Any]:
     """summary.json of a run that ended with `code`."""
     assert cli.main(["evaluate", "--out", str(out), *options]) == code
     return json.loads((out / "summary.json").read_text())
+
+
+def other_odometry(target: Path, change: Callable[[Any], None]) -> None:
+    """KITTI's bag with each of its odometry messages changed."""
+    with BagReader(KITTI) as bag, BagWriter(target) as writer:
+        for topic, info in bag.topics.items():
+            writer.add_topic(topic, info.type, latched=info.latched)
+        for topic, log_ns, message in bag.messages():
+            if topic == "/odom":
+                change(message)
+            writer.write(topic, log_ns, message)
 
 
 def shorter(source: Path, target: Path, seconds: float, damage_s: float | None = None) -> Path:
@@ -233,13 +245,11 @@ def test_a_bag_whose_odometry_nothing_relates_to_the_rig(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A fault of one bag, though a parameter would mend it: the others are evaluated."""
-    with BagReader(KITTI) as bag, BagWriter(tmp_path / "odd") as writer:
-        for topic, info in bag.topics.items():
-            writer.add_topic(topic, info.type, latched=info.latched)
-        for topic, log_ns, message in bag.messages():
-            if topic == "/odom":
-                message.child_frame_id = "imu"
-            writer.write(topic, log_ns, message)
+
+    def renamed(message: Any) -> None:
+        message.child_frame_id = "imu"
+
+    other_odometry(tmp_path / "odd", renamed)
     bags = [str(tmp_path / "odd"), str(shorter(KITTI, tmp_path / "good", 2.5))]
     evaluated(tmp_path / "out", "--bags", *bags, "--jobs", "1", code=1)
     told = capsys.readouterr()
@@ -252,13 +262,11 @@ def test_a_bag_without_any_instant_is_explained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Odometry of poses alone, as many SLAM systems publish it: which input, by how much."""
-    with BagReader(KITTI) as bag, BagWriter(tmp_path / "slam") as writer:
-        for topic, info in bag.topics.items():
-            writer.add_topic(topic, info.type, latched=info.latched)
-        for topic, log_ns, message in bag.messages():
-            if topic == "/odom":
-                message.twist.twist.linear.x = 0.0
-            writer.write(topic, log_ns, message)
+
+    def without_twist(message: Any) -> None:
+        message.twist.twist.linear.x = 0.0
+
+    other_odometry(tmp_path / "slam", without_twist)
     evaluated(tmp_path / "out", "--bags", str(tmp_path / "slam"), "--jobs", "1", code=1)
     told = capsys.readouterr().out
     assert "odometry_inconsistent [odometry]: " in told and "its twist says 0.0 m/s" in told

@@ -168,7 +168,7 @@ class VlaBackend(PlannerBackend):
         if self._fast is not None:
             self._fast.close()
         self._loaded = self._expert = self._fast = None
-        self._previous = self._unsaid = self._said = None
+        self.forget()
         if was_loaded:
             gc.collect()  # modules that name each other live until it runs
         if on_gpu:

@@ -131,8 +131,9 @@ def _collect(args: argparse.Namespace) -> int:
 
 def _label(args: argparse.Namespace) -> int:
     from alpamayo_ros.backends.registry import create_backend
+    from alpamayo_ros.digests import file_sha256
     from alpamayo_ros.distill.makers import BagMaker, settings_digest, wants_machine
-    from alpamayo_ros.distill.store import LabelStore, Origin, sha256_of
+    from alpamayo_ros.distill.store import LabelStore, Origin
     from alpamayo_ros.parameters import read_parameter_file, settings_from
 
     if args.teacher == "expert":
@@ -156,7 +157,7 @@ def _label(args: argparse.Namespace) -> int:
         "parameters": settings_digest(settings),
         **({"store": list(soft)} if soft else {}),
     }
-    origin = Origin(manifest.name, manifest.licence, form, made_by, sha256_of(manifest.path))
+    origin = Origin(manifest.name, manifest.licence, form, made_by, file_sha256(manifest.path))
     listed = _listed(args.bags)
     store = LabelStore(args.out, origin)
     bags = _named(listed, store.recordings)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from alpamayo_ros.deployment.spec import GRAPHS
@@ -14,12 +11,9 @@ from alpamayo_ros.runtime.tensorrt_build import (
     Built,
     build,
     engine_key,
-    file_digest,
     find_module,
     local_gpu,
     onnx_digest,
-    read_sidecar,
-    sidecar_path,
 )
 
 KEY_LENGTH = 16  # hex digits of the key in a file name; the sidecar has all of it
@@ -54,28 +48,5 @@ def build_engines(
     for graph in GRAPHS:
         onnx = graphs[graph]
         path = engine_path(onnx, folder, precision, target, module)
-        built[graph] = _whole(BuildRequest(onnx, path, precision, target, module))
+        built[graph] = build(BuildRequest(onnx, path, precision, target, module))
     return built
-
-
-def _whole(request: BuildRequest) -> Built:
-    """The engine that is there with its sidecar, or a new one; both are put there by renaming, so
-    that an end in the middle of either leaves nothing that the next configure trips over."""
-    if _is_whole(request.engine):
-        return build(request)
-    folder = request.engine.parent
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".engine.") as drafts:
-        draft = Path(drafts) / request.engine.name
-        built = build(replace(request, engine=draft))
-        os.replace(draft, request.engine)
-        # An engine without its sidecar, or with an older one's, is built again.
-        os.replace(sidecar_path(draft), sidecar_path(request.engine))
-    return replace(built, engine=request.engine)
-
-
-def _is_whole(engine: Path) -> bool:
-    """Whether an engine and a readable sidecar of it are there."""
-    try:
-        return read_sidecar(engine).get("engine_sha256") == file_digest(engine)
-    except (ModelError, OSError):
-        return False

@@ -16,9 +16,10 @@ from alpamayo_ros.deployment import calibration, quantise
 from alpamayo_ros.deployment.options import StudentOptions
 from alpamayo_ros.deployment.planner import StudentPlanner
 from alpamayo_ros.deployment.spec import GRAPHS, OPSET, StudentSpec
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.runtime.tensorrt_build import file_digest, sidecar_path
+from alpamayo_ros.runtime.tensorrt_build import sidecar_path
 
 if TYPE_CHECKING:
     from alpamayo_ros.parameters import PlannerSettings
@@ -191,7 +192,7 @@ def _write_manifest(
     graphs = {graph: draft / f"{graph}.onnx" for graph in GRAPHS}
     others, for_torch = _weights(manifest, draft) if request.weights else ([], {})
     listed = {*files.values(), *graphs.values(), *others}
-    hashed = {path.name: file_digest(path) for path in listed}
+    hashed = {path.name: file_sha256(path) for path in listed}
     options: dict[str, Any] = {
         "runtime": runtime,
         "precision": request.precision,

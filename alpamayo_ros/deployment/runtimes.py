@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from alpamayo_ros.deployment.options import StudentOptions
 from alpamayo_ros.deployment.spec import EXPORT, StudentSpec, check_manifest, check_precision
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.runtime.tensorrt_build import file_digest
 from alpamayo_ros.student.config import student_config
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -90,7 +90,7 @@ def check_files(manifest: Manifest, options: StudentOptions) -> None:
                 f"{manifest.path}: option sha256 lacks {path.name}: use the manifest that {EXPORT} "
                 "wrote"
             )
-        found = file_digest(path)
+        found = file_sha256(path)
         if not hmac.compare_digest(found, stated):
             raise ModelError(
                 f"{path} is not the file of {manifest.path}: its sha256 is {found[:12]}…, the "

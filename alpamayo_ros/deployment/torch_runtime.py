@@ -12,9 +12,9 @@ from torch import nn
 from alpamayo_ros.deployment.options import StudentOptions
 from alpamayo_ros.deployment.runtimes import Arrays, check_files, check_inputs, contiguous
 from alpamayo_ros.deployment.spec import StudentSpec
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
-from alpamayo_ros.runtime.tensorrt_build import file_digest
 from alpamayo_ros.student.config import student_config
 
 
@@ -42,7 +42,7 @@ def load_student(manifest: Manifest, options: StudentOptions) -> tuple[nn.Module
             f"{options.weights} is not of the architecture in {manifest.path}: {error}"
         ) from error
     check_manifest_licence(licence, manifest)
-    spec = StudentSpec(manifest.name, manifest.licence, file_digest(options.weights), config)
+    spec = StudentSpec(manifest.name, manifest.licence, file_sha256(options.weights), config)
     return student.eval().requires_grad_(False), spec
 
 

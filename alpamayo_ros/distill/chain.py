@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from alpamayo_ros.commands.common import Progress, write_json
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.distill.checkpoint import (
     WEIGHTS,
     digest_of,
@@ -23,7 +24,7 @@ from alpamayo_ros.distill.curve import draw_curves
 from alpamayo_ros.distill.data import EVER, Batch, LabelSet
 from alpamayo_ros.distill.shard import ImageForm, LabelError, read_shard
 from alpamayo_ros.distill.step import errors_m, planned, to_tensors
-from alpamayo_ros.distill.store import Labels, open_labels, sha256_of
+from alpamayo_ros.distill.store import Labels, open_labels
 from alpamayo_ros.distill.train_config import StageConfig, TrainConfig, TrainConfigError
 from alpamayo_ros.distill.trainer import METRICS, Teach, Trainer, validation_batches
 from alpamayo_ros.jobs import Machines
@@ -125,7 +126,7 @@ def _start(stage: StageConfig) -> dict[str, str] | None:
     if not stage.start:
         return None
     path = Path(stage.start)
-    return {"file": path.name, "licence": read_licence(path), "sha256": sha256_of(path)}
+    return {"file": path.name, "licence": read_licence(path), "sha256": file_sha256(path)}
 
 
 def _taught_by(labels: Sequence[Labels], teacher: Student | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from alpamayo_ros.distill.store import sha256_of
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.student.config import StudentConfig, student_config
 from alpamayo_ros.student.model import Student
@@ -84,7 +84,7 @@ def save_student(
         "options": {
             "runtime": "torch",
             "weights": WEIGHTS,
-            "sha256": {WEIGHTS: sha256_of(folder / WEIGHTS)},
+            "sha256": {WEIGHTS: file_sha256(folder / WEIGHTS)},
             "architecture": config.to_dict(),
         },
     }

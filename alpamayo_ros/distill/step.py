@@ -151,13 +151,11 @@ def loss_terms(
         wanted, told = losses.known(tensors.features)
         off = losses.square_rows(heads.features_off(context, wanted))
         terms["features"] = losses.weighted_mean(off, told * tensors.confidence)
+    newest = tensors.frame_index[:, :, -1]
+    there = newest < len(seen)
     if heads.sight is not None and tensors.maps is not None:
-        newest = tensors.frame_index[:, :, -1]
-        there = newest < len(seen)
         terms["sight"] = heads.sight_off(seen[newest[there]], tensors.maps[there])
     if weights.attention and tensors.attention is not None:
-        newest = tensors.frame_index[:, :, -1]
-        there = newest < len(seen)
         wanted, told = losses.known(tensors.attention[there])
         off = losses.attention_off(seen[newest[there]], wanted)
         terms["attention"] = losses.weighted_mean(off, told)

@@ -10,7 +10,6 @@ them when.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.distill.shard import ImageForm, LabelError, read_shard
 
 FORMAT = 1
@@ -104,7 +104,7 @@ class LabelStore:
         shards: dict[str, dict[str, Any]] = {}
         for path in sorted((self.folder / SHARDS).glob("*.npz")):
             shards[path.name] = {
-                "sha256": sha256_of(path),
+                "sha256": file_sha256(path),
                 "instants": len(read_shard(path, ("t0_ns",))),
             }
             if path.stem in self._recordings:
@@ -157,18 +157,9 @@ def open_labels(folder: Path, check: bool = True) -> Labels:
         raise LabelError(f"{folder} is not finished: run the command that began it again")
     labels = Labels(folder, manifest)
     for shard in labels.shards if check else ():
-        if not shard.exists() or sha256_of(shard) != manifest["shards"][shard.name]["sha256"]:
+        if not shard.exists() or file_sha256(shard) != manifest["shards"][shard.name]["sha256"]:
             raise LabelError(f"{shard} is missing or damaged: delete it and label again")
     return labels
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.backends.vla_options import VlaOptions
 from alpamayo_ros.deployment.options import StudentOptions
 from alpamayo_ros.deployment.spec import EXPORT
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.doctor.findings import Finding, error, note, ok
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.manifest import Manifest
 
 AREA = "model"
-CHUNK_BYTES = 1 << 24
 CONFIG, WEIGHTS = "config.json", "*.safetensors"
 
 
@@ -106,14 +105,11 @@ def _hashes(folder: Path, wanted: Mapping[str, str]) -> Iterable[Finding]:
         if not path.is_file():
             yield error(AREA, f"{path} is missing; the manifest gives its sha256", "download it")
             continue
-        found = hashlib.sha256()
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                found.update(chunk)
-        if found.hexdigest() != digest.lower():
+        found = file_sha256(path)
+        if found != digest.lower():
             yield error(
                 AREA,
-                f"{path} has sha256 {found.hexdigest()}, the manifest says {digest}",
+                f"{path} has sha256 {found}, the manifest says {digest}",
                 "it is damaged or another file: download it again",
             )
         else:

@@ -72,9 +72,10 @@ def resampling(instants: Sequence[tuple[str, int]], seed: int) -> Resampling:
         }  # fmt: skip
 
     stretch_s = math.inf if by_bag else STRETCH_S
-    if len(set(units(stretch_s).values())) < 2:
-        stretch_s = SHORT_S
     unit_of = units(stretch_s)
+    if len(set(unit_of.values())) < 2:
+        stretch_s = SHORT_S
+        unit_of = units(stretch_s)
     count = len(set(unit_of.values()))
     draws = np.zeros((RESAMPLES, count))
     if count:

@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.errors import ModelError
 
 MODULES = ("tensorrt", "tensorrt_rtx")
 SIDECAR = ".json"  # behind the engine's whole name
 FORMAT = 1
-CHUNK_BYTES = 1 << 24
 LISTED = 8  # faults in an error message; the rest are counted
 REMEDY = (
     "TensorRT comes with JetPack and DriveOS, or from NVIDIA's package index (pip install tensorrt "
@@ -100,7 +100,7 @@ def build(request: BuildRequest) -> Built:
             "precision": request.precision,
             "gpu": gpu,
             "tensorrt": {"module": module.__name__, "version": module.__version__},
-            "engine_sha256": file_digest(draft),
+            "engine_sha256": file_sha256(draft),
             "bytes": draft.stat().st_size,
             **built,
         }
@@ -152,20 +152,11 @@ def local_gpu() -> str:
     return f"sm{major}{minor} {torch.cuda.get_device_name()}"
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def onnx_digest(path: Path) -> str:
     """sha256 of an ONNX file and of `path`.data, where its weights are if they are large."""
     data = path.with_name(path.name + ".data")
-    own = file_digest(path)
-    return hashlib.sha256((own + file_digest(data)).encode()).hexdigest() if data.exists() else own
+    own = file_sha256(path)
+    return hashlib.sha256((own + file_sha256(data)).encode()).hexdigest() if data.exists() else own
 
 
 def _reusable(engine: Path, key: str) -> dict[str, Any] | None:
@@ -175,7 +166,7 @@ def _reusable(engine: Path, key: str) -> dict[str, Any] | None:
         sidecar = read_sidecar(engine)
     except ModelError:  # cut short: the engine is built again
         return None
-    same = sidecar.get("key") == key and sidecar.get("engine_sha256") == file_digest(engine)
+    same = sidecar.get("key") == key and sidecar.get("engine_sha256") == file_sha256(engine)
     return sidecar if same else None
 
 

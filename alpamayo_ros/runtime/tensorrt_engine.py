@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.runtime.tensorrt_build import file_digest, find_module, read_sidecar
+from alpamayo_ros.runtime.tensorrt_build import find_module, read_sidecar
 
 TYPES = {
     "FLOAT": torch.float32,
@@ -37,7 +38,7 @@ class Engine:
             raise ModelError(f"engine {path} does not exist; build it with --to tensorrt")
         self.path, self.device = path, device
         self.sidecar = read_sidecar(path)
-        if self.sidecar["engine_sha256"] != file_digest(path):
+        if self.sidecar["engine_sha256"] != file_sha256(path):
             raise ModelError(
                 f"{path} is not the engine that {path.name}.json describes: copy both, or build it "
                 "again"

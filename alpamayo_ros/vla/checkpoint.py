@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.model import AlpamayoModel, constants
 
@@ -19,7 +19,6 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 LISTED = 5  # names in an error message; the rest are counted
-HASH_CHUNK_BYTES = 1 << 24
 
 Place = Callable[[nn.Module, str, Tensor], None]
 Progress = Callable[[int, int], None]  # tensors done, tensors in all
@@ -107,15 +106,6 @@ def check_hashes(shards: Shards, sha256: Mapping[str, str]) -> None:
                 f"{shards.folder / name} has sha256 {found}, the manifest says "
                 f"{wanted}: it is damaged or another file; download it again"
             )
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(HASH_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def load_weights(

@@ -13,8 +13,8 @@ import yaml
 from numpy.typing import NDArray
 
 from alpamayo_ros import action_space, geometry
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.manifest import Manifest, load_manifest
-from alpamayo_ros.runtime.tensorrt_build import file_digest
 from alpamayo_ros.student.config import StudentConfig
 from alpamayo_ros.types import (
     CAMERA_NAMES,
@@ -77,7 +77,7 @@ def write_student(folder: Path, head: str = "regression", name: str = "tiny") ->
         "options": {
             "runtime": "torch",
             "weights": "student.safetensors",
-            "sha256": {"student.safetensors": file_digest(folder / "student.safetensors")},
+            "sha256": {"student.safetensors": file_sha256(folder / "student.safetensors")},
             "architecture": config.to_dict(),
         },
     }

@@ -256,7 +256,7 @@ def test_two_exports_do_not_mix(manifests: dict[str, Path], tmp_path: Path) -> N
     folder = small.copy_of(manifests["onnxruntime"], tmp_path)
     other = small.copy_of(manifests["flow"], tmp_path / "flow")
     (other / "policy.onnx").rename(folder / "policy.onnx")
-    hashes = {name: small.file_digest(folder / name) for name in ("encoder.onnx", "policy.onnx")}
+    hashes = {name: small.file_sha256(folder / name) for name in ("encoder.onnx", "policy.onnx")}
     assert "not of one export" in refusal(folder / "manifest.yaml", sha256=hashes)
     swapped = {"encoder": "policy.onnx", "policy": "encoder.onnx"}
     assert "is no exported student's encoder but its policy" in refusal(

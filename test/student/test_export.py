@@ -70,7 +70,7 @@ def test_the_files_say_whose_they_are(manifests: dict[str, Path]) -> None:
     """Licence, name, preparation and sha256 in ONNX's metadata; opset 18; static shapes."""
     import onnx
 
-    weights = small.file_digest(manifests["flow_torch"].parent / "student.safetensors")
+    weights = small.file_sha256(manifests["flow_torch"].parent / "student.safetensors")
     for graph in GRAPHS:
         model = onnx.load(manifests["flow"].parent / f"{graph}.onnx")
         said = {entry.key: entry.value for entry in model.metadata_props}
@@ -123,7 +123,7 @@ def test_int8_costs_little(
         quantised(manifests["onnxruntime"], folder, chosen, for_tensorrt)
     for graph in GRAPHS:
         _check_int8(folder / f"{graph}.onnx", for_tensorrt)
-    hashes = {f"{graph}.onnx": small.file_digest(folder / f"{graph}.onnx") for graph in GRAPHS}
+    hashes = {f"{graph}.onnx": small.file_sha256(folder / f"{graph}.onnx") for graph in GRAPHS}
     files = {graph: str(folder / f"{graph}.onnx") for graph in GRAPHS}
     rounded = planner(manifests["onnxruntime"], **files, sha256=hashes, precision="int8", threads=1)
     plain = planner(manifests["onnxruntime"], threads=1)

@@ -197,7 +197,7 @@ def engine(
     path.write_bytes(b"engine")
     sidecar = {
         "format": tensorrt_build.FORMAT,
-        "engine_sha256": tensorrt_build.file_digest(path),
+        "engine_sha256": tensorrt_build.file_sha256(path),
         "gpu": "sm89",
         "tensorrt": {"module": "tensorrt", "version": "0"},
         "metadata": exported.file.metadata(),

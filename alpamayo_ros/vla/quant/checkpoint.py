@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from alpamayo_ros.digests import file_sha256
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.vla.checkpoint import INDEX, Progress, file_sha256, find_shards
+from alpamayo_ros.vla.checkpoint import INDEX, Progress, find_shards
 from alpamayo_ros.vla.config_reader import read_json
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.quant.precisions import PARTS, Choice
