@@ -26,6 +26,7 @@ from alpamayo_ros.evaluation.figures import (
 from alpamayo_ros.evaluation.html import took
 from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS, min_ade, min_fde
 from alpamayo_ros.evaluation.results import pictured
+from alpamayo_ros.evaluation.scores import scores_of
 from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.parameters import settings_from
 from alpamayo_ros.resources import resource
@@ -141,21 +142,36 @@ def test_intervals_are_seeded_and_hold_the_mean() -> None:
     """The mean of 300 s whose errors last as long as a future does lies in its interval, as wide as
     that of 37.5 independent values; the same seed gives the same one."""
     rng = np.random.default_rng(5)
-    blank = dict.fromkeys(tables.COLUMNS, float("nan"))
+    blank = {
+        **dict.fromkeys((*tables.COLUMNS, tables.TIMING), float("nan")),
+        **dict.fromkeys(tables.TEXTS, ""),
+        **dict.fromkeys(tables.PATHS),
+        "candidates": 0,
+    }
     lasting = np.repeat(rng.normal(3.0, 1.0, 38), 80)[:3000]
     rows = [
         {**blank, "bag": "b", "t0_ns": k * 100_000_000, "planner": "p", "outcome": "planned",
          "ade_m@2": float(error)}
         for k, error in enumerate(lasting)
     ]  # fmt: skip
-    entry = summary.summarise(rows, ["p"], 3)["p"]["ade_m"]["2"]
+    scores = scores_of([tables.columns_of(rows)])
+    instants = summary.shared_instants(scores, ["p"])
+    assert instants == [("b", row["t0_ns"]) for row in rows]
+
+    def entry_of(seed: int) -> dict[str, float]:
+        entry: dict[str, float] = summary.summarise(scores, ["p"], instants, seed)["p"]["ade_m"][
+            "2"
+        ]
+        return entry
+
+    entry = entry_of(3)
     assert entry["low"] < entry["value"] < entry["high"]
     # A deviation estimated from 38 values is itself off by up to a third.
     assert entry["high"] - entry["low"] == pytest.approx(2 * 1.96 / np.sqrt(37.5), rel=0.35)
-    assert entry == summary.summarise(rows, ["p"], 3)["p"]["ade_m"]["2"]
-    assert entry != summary.summarise(rows, ["p"], 4)["p"]["ade_m"]["2"]
-    assert "38 stretches" in summary.resampling([("b", r["t0_ns"]) for r in rows], 0).description
-    short = [("b", row["t0_ns"]) for row in rows[:40]]
+    assert entry == entry_of(3)
+    assert entry != entry_of(4)
+    assert "38 stretches" in summary.resampling(instants, 0).description
+    short = instants[:40]
     assert "2 stretches of 2 s" in summary.resampling(short, 0).description
     assert "no more than 2 stretches" in summary.doubts(short, 0)[0]
 
@@ -307,7 +323,7 @@ def test_options_of_models() -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pyarrow or Ray: the extra that brings it."""
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(UserError, match=r"alpamayo_ros\[evaluate\]"):
         tables.need_pyarrow()
     monkeypatch.setitem(__import__("sys").modules, "ray", None)

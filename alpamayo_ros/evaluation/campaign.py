@@ -16,13 +16,13 @@ from alpamayo_ros import resources
 from alpamayo_ros.errors import BagError, UserError
 from alpamayo_ros.evaluation import tables
 from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Entrant, Evaluator, Job
-from alpamayo_ros.evaluation.tables import Shard
+from alpamayo_ros.evaluation.tables import Shard, StoredShard
 from alpamayo_ros.jobs import Machines, run_all
 from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.parameters import PlannerSettings
 
 FORMAT = 3  # of shards: raised with every change of what they hold
-Result = Shard | str  # or why the bag cannot be evaluated
+Result = StoredShard | str  # or why the bag cannot be evaluated
 
 
 def entrants(
@@ -98,7 +98,7 @@ def run_jobs(
     results: dict[int, Result] = {}
     paths = [folder / f"{_name(job)}.parquet" for job in jobs]
     for index, path in enumerate(paths):
-        kept = tables.read_shard(path)
+        kept = tables.stored(path)
         if kept is not None:
             results[index] = kept
             on_result(jobs[index])
@@ -107,9 +107,8 @@ def run_jobs(
     stream = run_all(Evaluation(), [jobs[index] for index in todo], machines)
     for position, result in stream:
         index = todo[position]
-        if isinstance(result, Shard):
-            tables.write_rows(paths[index], result.rows, result.notes)
-        results[index] = result
+        done = tables.store(paths[index], result) if isinstance(result, Shard) else result
+        results[index] = done
         on_result(jobs[index])
     return [results[index] for index in range(len(jobs))]
 
@@ -122,7 +121,7 @@ class Evaluation:
         cv2.setNumThreads(1)  # pictures are small, and processes share the cores
         return Evaluator()
 
-    def do(self, opened: Evaluator, job: Job) -> Result:
+    def do(self, opened: Evaluator, job: Job) -> Shard | str:
         """A bag's fault is a result, anything else is raised."""
         try:
             return opened.evaluate(job)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from alpamayo_ros.evaluation import summary, tables
 from alpamayo_ros.evaluation.campaign import Result
 from alpamayo_ros.evaluation.figures import BASELINES, COMFORT_BOUNDS, MISS_M
 from alpamayo_ros.evaluation.html import write_html
+from alpamayo_ros.evaluation.scores import Instant, Scores, read_scores
 from alpamayo_ros.evaluation.shards import BASELINES_LABEL, Job
-from alpamayo_ros.evaluation.tables import PLANNED, TIMING, Row, Shard
-from alpamayo_ros.evaluation.worst import worst_pictures, worst_rows
+from alpamayo_ros.evaluation.tables import Row, StoredShard
+from alpamayo_ros.evaluation.worst import worst_instants, worst_pictures
 from alpamayo_ros.manifest import load_manifest
 from alpamayo_ros.parameters import PlannerSettings
 
@@ -28,21 +28,27 @@ Json = dict[str, Any]
 class Evaluation:
     """Everything that was planned, in the order of planners, bags and time."""
 
-    shards: list[Shard]
+    shards: list[StoredShard]
     planners: tuple[str, ...]  # models first, baselines last
     bags: Mapping[str, Path]  # those that could be read
     failed_bags: Mapping[str, str]  # label -> why
     models: Mapping[str, str]  # name -> its manifest's fingerprint
 
-    @property
-    def rows(self) -> list[Row]:
-        """Of all shards."""
-        return [row for shard in self.shards for row in shard.rows]
+    def rows_at(self, planner: str, instants: Sequence[Instant]) -> list[Row]:
+        """A planner's rows of these instants, in their order."""
+        found: dict[Instant, Row] = {}
+        for bag in dict.fromkeys(bag for bag, _ in instants):
+            wanted = [t0_ns for label, t0_ns in instants if label == bag]
+            for shard in self.shards:
+                if (shard.notes["bag"], shard.notes["planner"]) == (bag, _place(planner)):
+                    rows = tables.read_rows(shard, wanted)
+                    found.update({(bag, r["t0_ns"]): r for r in rows if r["planner"] == planner})
+        return [found[instant] for instant in instants]
 
-    @property
-    def notes(self) -> list[Json]:
-        """Of each shard."""
-        return [shard.notes for shard in self.shards]
+
+def _place(planner: str) -> str:
+    """The label of the shards that have a planner's rows."""
+    return BASELINES_LABEL if planner in BASELINES else planner
 
 
 def collect(jobs: Sequence[Job], results: Sequence[Result], bags: Mapping[str, Path]) -> Evaluation:
@@ -67,7 +73,7 @@ def collect(jobs: Sequence[Job], results: Sequence[Result], bags: Mapping[str, P
                 places[pair[0].bag_label],
             ),
         )
-        if isinstance(result, Shard) and job.bag_label not in failed
+        if isinstance(result, StoredShard) and job.bag_label not in failed
     ]
     return Evaluation(
         shards=kept,
@@ -85,9 +91,9 @@ def write_results(
 
     `started_s`: when the run began, by time.perf_counter.
     """
-    rows, planners = evaluation.rows, evaluation.planners
-    instants = summary.shared_instants(rows, planners)
-    result = summary.summarise(rows, planners, seed)
+    planners, scores = evaluation.planners, read_scores(evaluation.shards)
+    instants = summary.shared_instants(scores, planners)
+    result = summary.summarise(scores, planners, instants, seed)
     report: Json = {
         "bags": {label: str(path) for label, path in evaluation.bags.items()},
         "failed_bags": dict(evaluation.failed_bags),
@@ -98,22 +104,26 @@ def write_results(
             "level": summary.LEVEL,
             "of": summary.resampling(instants, seed).description,
         },
-        "without_plan": _without_plan(rows),
+        "without_plan": {
+            planner: dict(sorted(of_planner.without_plan.items()))
+            for planner, of_planner in scores.items()
+            if of_planner.without_plan
+        },
         "without_future": _of_first(evaluation, "without_future"),
         "rejections": _of_first(evaluation, "rejections"),
         "why": _of_first(evaluation, "why"),
         "view_coverage": _of_first(evaluation, "view_coverage"),
-        "notes": [*_notes(evaluation), *summary.doubts(instants, seed)],
-        "latency_ms": summary.latency(rows, planners),
-        "groups": summary.by_group(rows, planners, seed),
+        "notes": [*_notes(evaluation, scores), *summary.doubts(instants, seed)],
+        "latency_ms": summary.latency(scores, planners),
+        "groups": summary.by_group(scores, planners, instants, seed),
         "definitions": {"miss_m": MISS_M, "comfort_bounds": COMFORT_BOUNDS},
     }
-    tables.write_rows(out / "rows.parquet", rows, timing=False)
-    tables.write_timing(out / "timing.parquet", rows)
-    pictures = {
-        planner: worst_pictures(worst_rows(rows, instants, planner), evaluation.bags, settings)
-        for planner in pictured(planners)
-    }
+    tables.write_all(evaluation.shards, out / "rows.parquet", out / "timing.parquet")
+    pictures = {}
+    for planner in pictured(planners):
+        worst = worst_instants(scores[planner], instants) if instants else []
+        rows = evaluation.rows_at(planner, worst)
+        pictures[planner] = worst_pictures(rows, evaluation.bags, settings)
     report["duration"] = _duration(evaluation, time.perf_counter() - started_s)
     content = {**report, "summary": result}
     try:
@@ -142,34 +152,24 @@ def _fingerprints(jobs: Sequence[Job]) -> dict[str, str]:
 def _duration(evaluation: Evaluation, run_s: float) -> Json:
     """What this run took, and how much of it the models' own plans: sums over all processes."""
     fresh = [shard for shard in evaluation.shards if not shard.is_kept]
-    plans_ms = [row[TIMING] for shard in fresh for row in shard.rows if row[TIMING] == row[TIMING]]
     return {
         "run_s": run_s,
-        "models_s": sum(plans_ms) / 1e3,
+        "models_s": sum(shard.models_s for shard in fresh),
         "shards_s": sum(shard.notes["seconds"] for shard in fresh),
         "kept_shards": len(evaluation.shards) - len(fresh),
     }
 
 
-def _without_plan(rows: Sequence[Row]) -> Json:
-    """Planner -> why -> instants that have a future and no plan."""
-    counts: dict[str, Counter[str]] = {}
-    for row in rows:
-        if row["outcome"] != PLANNED:
-            counts.setdefault(row["planner"], Counter())[row["outcome"]] += 1
-    return {planner: dict(sorted(reasons.items())) for planner, reasons in counts.items()}
-
-
 def _of_first(evaluation: Evaluation, name: str) -> Json:
     """Bag -> a note that all its shards share, since ticks do not depend on the planner."""
     found: Json = {}
-    for notes in evaluation.notes:
+    for notes in (shard.notes for shard in evaluation.shards):
         found.setdefault(notes["bag"], notes[name])
     return found
 
 
-def _notes(evaluation: Evaluation) -> list[str]:
+def _notes(evaluation: Evaluation, scores: Mapping[str, Scores]) -> list[str]:
     """What the reader should know: bags in doubt, models that failed and how."""
-    warnings = [text for notes in evaluation.notes for text in notes["warnings"]]
-    failures = [f"{row['planner']}: {row['detail']}" for row in evaluation.rows if row["detail"]]
+    warnings = [text for shard in evaluation.shards for text in shard.notes["warnings"]]
+    failures = [f"{planner}: {detail}" for planner, of in scores.items() for detail in of.details]
     return list(dict.fromkeys([*warnings, *failures]))[:20]

@@ -30,7 +30,7 @@ from alpamayo_ros.evaluation.figures import (
     path_of,
 )
 from alpamayo_ros.evaluation.scoring import Scorer
-from alpamayo_ros.evaluation.tables import PLANNED, TIMING, Row, Shard
+from alpamayo_ros.evaluation.tables import PLANNED, TIMING, Row, Shard, columns_of
 from alpamayo_ros.jobs import cores
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.sampling import Selection, UnreadableFrame
@@ -119,7 +119,7 @@ class Evaluator:
             "warnings": seen.warnings,
             "seconds": time.perf_counter() - started,
         }
-        return Shard(rows, notes)
+        return Shard(columns_of(rows), notes)
 
     def close(self) -> None:
         """Give back what is loaded."""
@@ -240,8 +240,8 @@ def _common(job: Job, selection: Selection, truth: Truth) -> Row:
         "stated_longitudinal": "",
         "stated_lateral": "",
         "candidates": 0,
-        "path_xy_m": [],
-        "future_xy_m": truth.xyz_m[:, :2].ravel().tolist(),
+        "path_xy_m": None,
+        "future_xy_m": truth.xyz_m[:, :2].ravel(),
     }
     row.update({f"group_{kind}": name for kind, name in truth.groups.items()})
     row.update(dict.fromkeys((*COLUMNS, TIMING), float("nan")))
@@ -251,7 +251,7 @@ def _common(job: Job, selection: Selection, truth: Truth) -> Row:
 def _scored(path: ScoredPath, truth: Truth, plan: Plan | None = None) -> Row:
     row: dict[str, Any] = dict(figures(path, truth, plan))
     row["candidates"] = len(path.candidates_xyz_m)
-    row["path_xy_m"] = path.xyz_m[:, :2].ravel().tolist()
+    row["path_xy_m"] = path.xyz_m[:, :2].ravel()
     if plan is not None:
         row["reasoning"] = plan.reasoning
         row["stated_longitudinal"] = plan.decisions.longitudinal

@@ -7,17 +7,17 @@ unit is a bag where there are enough, else a stretch of a bag. All planners are 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alpamayo_ros.evaluation.figures import HORIZON_METRICS, PLAN_METRICS
+from alpamayo_ros.evaluation.figures import COLUMNS, HORIZON_METRICS, PLAN_METRICS
 from alpamayo_ros.evaluation.metrics import EVALUATION_HORIZONS
-from alpamayo_ros.evaluation.tables import GROUPS, PLANNED, TIMING, Row
+from alpamayo_ros.evaluation.scores import Instant, Scores
+from alpamayo_ros.evaluation.tables import GROUPS
 from alpamayo_ros.types import NS_PER_S
 
 Array = NDArray[np.float64]
@@ -31,40 +31,44 @@ RESAMPLES = 1000
 LEVEL = 0.95
 _BOUNDS = (50 * (1 - LEVEL), 50 * (1 + LEVEL))  # percentiles
 _WHOLE = "6.4"  # the horizon under which figures of the whole plan stand
-_COLUMNS = [
-    *((m, h, f"{m}@{h}") for m in HORIZON_METRICS for h in EVALUATION_HORIZONS),
-    *((metric, _WHOLE, metric) for metric in PLAN_METRICS),
+# Metric and horizon of each of COLUMNS.
+_ENTRIES = [
+    *((metric, horizon) for metric in HORIZON_METRICS for horizon in EVALUATION_HORIZONS),
+    *((metric, _WHOLE) for metric in PLAN_METRICS),
 ]
-_figures_of = itemgetter(*(column for _, _, column in _COLUMNS))
+assert len(_ENTRIES) == len(COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
     """How often each unit is drawn in each resample, the same for every figure."""
 
-    unit_of: dict[tuple[str, int], int]  # (bag, t0) -> unit
+    unit_of: dict[Instant, int]
     draws: Array  # (resamples, units)
     description: str
 
 
-def shared_instants(rows: Sequence[Row], planners: Sequence[str]) -> list[tuple[str, int]]:
-    """(bag, t0) at which every planner has a plan, in the order of the rows."""
-    planned: dict[tuple[str, int], set[str]] = {}
-    for row in rows:
-        if row["outcome"] == PLANNED:
-            planned.setdefault((row["bag"], row["t0_ns"]), set()).add(row["planner"])
-    return [instant for instant, have in planned.items() if have >= set(planners)]
+def shared_instants(scores: Mapping[str, Scores], planners: Sequence[str]) -> list[Instant]:
+    """Those at which every planner has a plan, in the order of the first one's rows."""
+    if not all(planner in scores for planner in planners):
+        return []
+    planned = [
+        [scores[name].instants[k] for k in np.flatnonzero(scores[name].planned)]
+        for name in planners
+    ]
+    common = set(planned[0]).intersection(*planned[1:])
+    return [instant for instant in planned[0] if instant in common]
 
 
-def resampling(instants: Sequence[tuple[str, int]], seed: int) -> Resampling:
+def resampling(instants: Sequence[Instant], seed: int) -> Resampling:
     """The units of these instants and their seeded draws."""
     first: dict[str, int] = {}
     for bag, t0_ns in instants:
         first[bag] = min(t0_ns, first.get(bag, t0_ns))
     by_bag = len(first) >= ENOUGH_BAGS
 
-    def units(stretch_s: float) -> dict[tuple[str, int], int]:
-        keys: dict[tuple[str, int], int] = {}
+    def units(stretch_s: float) -> dict[Instant, int]:
+        keys: dict[Instant, int] = {}
         return {
             (bag, t0_ns): keys.setdefault((bag, int((t0_ns - first[bag]) / NS_PER_S / stretch_s)),
                                           len(keys))
@@ -85,7 +89,7 @@ def resampling(instants: Sequence[tuple[str, int]], seed: int) -> Resampling:
     return Resampling(unit_of, draws, f"{count} {what}, {RESAMPLES} resamples, seed {seed}")
 
 
-def doubts(instants: Sequence[tuple[str, int]], seed: int) -> list[str]:
+def doubts(instants: Sequence[Instant], seed: int) -> list[str]:
     """What to say where the intervals rest on too little."""
     count = len(set(resampling(instants, seed).unit_of.values()))
     if count >= FEW_UNITS or not instants:
@@ -93,57 +97,59 @@ def doubts(instants: Sequence[tuple[str, int]], seed: int) -> list[str]:
     return [f"the intervals rest on no more than {count} stretches: take them for a hint only"]
 
 
-def summarise(rows: Sequence[Row], planners: Sequence[str], seed: int) -> Json:
+def summarise(
+    scores: Mapping[str, Scores], planners: Sequence[str], instants: Sequence[Instant], seed: int
+) -> Json:
     """Planner -> metric -> horizon -> value, low, high; only what applies.
 
-    Over the instants of `shared_instants`. Figures of the whole plan stand under horizon 6.4.
+    Over `instants`, at each of which every planner has a plan. Figures of the whole plan stand
+    under horizon 6.4.
     """
-    sampling = resampling(shared_instants(rows, planners), seed)
-    return {planner: _of_planner(rows, planner, sampling) for planner in planners}
+    sampling = resampling(instants, seed)
+    return {planner: _of_planner(scores.get(planner), sampling) for planner in planners}
 
 
-def by_group(rows: Sequence[Row], planners: Sequence[str], seed: int) -> Json:
+def by_group(
+    scores: Mapping[str, Scores], planners: Sequence[str], instants: Sequence[Instant], seed: int
+) -> Json:
     """Kind of group -> group -> instants, and planner -> metric -> horizon -> value, low, high."""
-    result: Json = {}
+    result: Json = {kind: {} for kind in GROUPS}
+    if not instants:
+        return result
+    first = scores[planners[0]]  # a group is the drive's, the same for all planners
+    places = first.of(set(instants))
     for kind in GROUPS:
-        column = f"group_{kind}"
-        members: dict[str, list[Row]] = {}
-        for row in rows:
-            members.setdefault(row[column], []).append(row)
-        result[kind] = {}
+        members: dict[str, list[Instant]] = {}
+        for place in places:
+            members.setdefault(first.groups[kind][place], []).append(first.instants[place])
         for name in sorted(members):
-            instants = shared_instants(members[name], planners)
-            if instants:
-                result[kind][name] = {
-                    "instants": len(instants),
-                    "planners": summarise(members[name], planners, seed),
-                }
+            result[kind][name] = {
+                "instants": len(members[name]),
+                "planners": summarise(scores, planners, members[name], seed),
+            }
     return result
 
 
-def latency(rows: Sequence[Row], planners: Sequence[str]) -> Json:
+def latency(scores: Mapping[str, Scores], planners: Sequence[str]) -> Json:
     """Planner -> p50, p99 and maximum of a model's own milliseconds; baselines have none."""
     result = {}
     for planner in planners:
-        values = [row[TIMING] for row in rows if row["planner"] == planner]
-        values = [value for value in values if value == value]
-        if values:
+        values = scores[planner].model_ms if planner in scores else np.empty(0)
+        values = values[np.isfinite(values)]
+        if len(values):
             p50, p99, top = np.percentile(values, (50, 99, 100))
             result[planner] = {"p50": float(p50), "p99": float(p99), "max": float(top)}
     return result
 
 
-def _of_planner(rows: Sequence[Row], planner: str, sampling: Resampling) -> Json:
-    chosen = [
-        row
-        for row in rows
-        if row["planner"] == planner and (row["bag"], row["t0_ns"]) in sampling.unit_of
-    ]
-    units = np.array([sampling.unit_of[row["bag"], row["t0_ns"]] for row in chosen], dtype=int)
+def _of_planner(scores: Scores | None, sampling: Resampling) -> Json:
     result: Json = {}
-    table = np.array([_figures_of(row) for row in chosen], dtype=np.float64)
-    entries = _means(table.reshape(-1, len(_COLUMNS)), units, sampling.draws)
-    for (metric, horizon, _), entry in zip(_COLUMNS, entries):
+    if scores is None:
+        return result
+    places = scores.of(sampling.unit_of)
+    units = np.array([sampling.unit_of[scores.instants[k]] for k in places], dtype=int)
+    entries = _means(scores.figures[places], units, sampling.draws)
+    for (metric, horizon), entry in zip(_ENTRIES, entries):
         if entry is not None:
             result.setdefault(metric, {})[horizon] = entry
     return result

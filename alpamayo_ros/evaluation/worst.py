@@ -14,6 +14,8 @@ from alpamayo_ros.bags.context import read_mountings
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.report import images_at
 from alpamayo_ros.cameras.calibration import camera_model
+from alpamayo_ros.evaluation.figures import COLUMNS
+from alpamayo_ros.evaluation.scores import Instant, Scores
 from alpamayo_ros.evaluation.tables import Row
 from alpamayo_ros.parameters import PlannerSettings
 from alpamayo_ros.types import N_WAYPOINTS, NS_PER_S
@@ -36,19 +38,18 @@ class WorstPicture:
     caption: str
 
 
-def worst_rows(rows: Sequence[Row], instants: Sequence[tuple[str, int]], planner: str) -> list[Row]:
-    """The rows of `planner` with the largest ADE, worst first, no two of one event."""
-    shared = set(instants)
-    own = [r for r in rows if r["planner"] == planner and (r["bag"], r["t0_ns"]) in shared]
-    own.sort(key=lambda row: (-row["ade_m@6.4"], row["bag"], row["t0_ns"]))
-    chosen: list[Row] = []
-    for row in own:
-        near = any(
-            row["bag"] == other["bag"] and abs(row["t0_ns"] - other["t0_ns"]) < APART_S * NS_PER_S
-            for other in chosen
-        )
-        if not near:
-            chosen.append(row)
+def worst_instants(scores: Scores, instants: Sequence[Instant]) -> list[Instant]:
+    """Those of `instants` with the planner's largest ADE, worst first, no two of one event."""
+    places = scores.of(set(instants))
+    errors_m = scores.figures[places, COLUMNS.index("ade_m@6.4")].tolist()
+    ranked = sorted((-error_m, *scores.instants[k]) for error_m, k in zip(errors_m, places))
+    chosen: list[Instant] = []
+    for _, bag, t0_ns in ranked:
+        if not any(
+            bag == other and abs(t0_ns - other_ns) < APART_S * NS_PER_S
+            for other, other_ns in chosen
+        ):
+            chosen.append((bag, t0_ns))
         if len(chosen) == COUNT:
             break
     return chosen
