@@ -14,7 +14,7 @@ from alpamayo_ros import cli
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.bags.writer import BagWriter
 from alpamayo_ros.errors import UserError
-from alpamayo_ros.evaluation import agreement, shards, summary, tables
+from alpamayo_ros.evaluation import agreement, journal, shards, summary, tables
 from alpamayo_ros.evaluation.campaign import Evaluation, entrants
 from alpamayo_ros.evaluation.figures import (
     BASELINES,
@@ -229,6 +229,34 @@ def test_same_rows_in_processes_and_after_a_kill(
     assert json.loads((resumed / "report.json").read_text())["duration"]["kept_shards"] == 1
     same = [(tmp_path / name / "rows.parquet").read_bytes() for name in ("two_jobs", "resumed")]
     assert same[0] == same[1]
+
+
+@needs_kitti
+def test_a_kill_in_the_middle_of_a_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans that were made are not made again, and the rows are those of a run that was not."""
+    asked = ["--bags", str(shorter(KITTI, tmp_path / "one", 2.5)), "--jobs", "1"]
+    whole = evaluated(tmp_path / "whole", *asked)
+    planned: list[int] = []
+    limit = 4
+
+    def counted(backend: Any, selection: Any) -> Any:
+        if len(planned) == limit:
+            raise KeyboardInterrupt
+        planned.append(selection.t0_ns)
+        return run(backend, selection)
+
+    run = shards.run
+    monkeypatch.setattr(shards, "run", counted)
+    monkeypatch.setattr(journal, "EVERY_S", 0.0)
+    monkeypatch.setattr(journal, "_SHARE", 0.0)
+    resumed = tmp_path / "resumed"
+    assert cli.main(["evaluate", *asked, "--out", str(resumed)]) == 130
+    limit = 1000
+    assert evaluated(resumed, *asked) == whole
+    assert len(planned) == len(set(planned))
+    same = [(tmp_path / name / "rows.parquet").read_bytes() for name in ("whole", "resumed")]
+    assert same[0] == same[1]
+    assert [path.suffix for path in (resumed / "shards").iterdir()] == [".parquet"] * 2
 
 
 @needs_kitti

@@ -90,7 +90,8 @@ def run_jobs(
     ray_address: str | None,
     on_result: Callable[[Job], None] = lambda job: None,
 ) -> list[Result]:
-    """Results in the order of `jobs`. Each is kept in `folder` and taken from there next time.
+    """Results in the order of `jobs`. Each is kept in `folder` and taken from there next time, and
+    so are the plans of one that was killed in its middle.
 
     A bag that cannot be read gives its reason instead; a model that cannot be had raises.
     """
@@ -103,12 +104,13 @@ def run_jobs(
             results[index] = kept
             on_result(jobs[index])
     todo = [index for index in range(len(jobs)) if index not in results]
-    machines = Machines(workers, ray_address or "")
-    stream = run_all(Evaluation(), [jobs[index] for index in todo], machines)
-    for position, result in stream:
+    parts = {index: paths[index].with_suffix(".part") for index in todo}
+    given = [dataclasses.replace(jobs[index], part=parts[index]) for index in todo]
+    for position, result in run_all(Evaluation(), given, Machines(workers, ray_address or "")):
         index = todo[position]
         done = tables.store(paths[index], result) if isinstance(result, Shard) else result
         results[index] = done
+        parts[index].unlink(missing_ok=True)
         on_result(jobs[index])
     return [results[index] for index in range(len(jobs))]
 

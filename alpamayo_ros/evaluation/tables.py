@@ -53,7 +53,7 @@ class StoredShard:
 
     path: Path
     notes: dict[str, Any]
-    models_s: float  # of all its plans
+    models_s: float  # of its plans that were made in one run
     is_kept: bool = False  # from an earlier run that was killed
 
 
@@ -105,7 +105,8 @@ def store(path: Path, shard: Shard) -> StoredShard:
     table = table.replace_schema_metadata({_METADATA: notes})
     with _writer(path, table.schema) as writer:
         writer.write_table(table)
-    return StoredShard(path, shard.notes, _seconds(shard.columns[TIMING]))
+    models_s = _seconds(shard.columns[TIMING]) - shard.notes.get("reused_s", 0.0)
+    return StoredShard(path, shard.notes, models_s)
 
 
 def stored(path: Path) -> StoredShard | None:
@@ -131,10 +132,11 @@ def read_columns(shard: StoredShard, names: Collection[str]) -> Columns:
     return {name: _numpy(table[name]) for name in names}
 
 
-def read_rows(shard: StoredShard, t0_ns: Collection[int]) -> list[Row]:
-    """The rows of these instants. Raises UserError where the file is gone."""
+def read_rows(shard: StoredShard, t0_ns: Collection[int] | None = None) -> list[Row]:
+    """The rows of these instants (None: of all). Raises UserError where the file is gone."""
     table = _read(shard)
-    table = table.filter(np.isin(_numpy(table["t0_ns"]), list(t0_ns)))
+    if t0_ns is not None:
+        table = table.filter(np.isin(_numpy(table["t0_ns"]), list(t0_ns)))
     found: list[Row] = table.to_pylist()
     return found
 
