@@ -1,7 +1,9 @@
 """The plain algorithm, as the release does it: what `eager` and `fast` are held against.
 
-transformers' own `generate` with a dynamic cache, the prompt read anew for every sample, logits
-kept, a mask over everything for the expert, and the history's speed solved for each sample.
+transformers' own `generate` with a dynamic cache, the pictures encoded and the prompt read anew for
+every sample (MODEL_SPEC 12.1: the release's transformers, 4.57, repeats `pixel_values`; later ones
+encode them once), logits kept, a mask over everything for the expert, and the history's speed solved
+for each sample.
 """
 
 from __future__ import annotations
@@ -99,17 +101,17 @@ def _generate(
     model: AlpamayoModel, prompt: Prompt, options: PlanningOptions, seed: int
 ) -> tuple[Tensor, Any]:
     """Sequences (n, L + new) and the cache over all but their last token."""
-    vocabulary, tokens = model.vocabulary, options.tokens
+    vocabulary, tokens, n = model.vocabulary, options.tokens, options.n_samples
+    input_ids = prompt.input_ids.repeat(n, 1)
     torch.manual_seed(seed)
     vlm: Any = model.vlm
     output = vlm.generate(
-        input_ids=prompt.input_ids,
-        attention_mask=prompt.attention_mask,
-        pixel_values=prompt.pixel_values.to(model.dtype),
-        image_grid_thw=prompt.image_grid_thw,
-        mm_token_type_ids=(prompt.input_ids == vocabulary.image_pad).int(),
+        input_ids=input_ids,
+        attention_mask=prompt.attention_mask.repeat(n, 1),
+        pixel_values=prompt.pixel_values.to(model.dtype).repeat(n, 1),
+        image_grid_thw=prompt.image_grid_thw.repeat(n, 1),
+        mm_token_type_ids=(input_ids == vocabulary.image_pad).int(),
         past_key_values=new_cache(),
-        num_return_sequences=options.n_samples,
         max_new_tokens=options.max_new_tokens,
         pad_token_id=vocabulary.pad,
         logits_processor=LogitsProcessorList(
