@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -52,6 +52,8 @@ class Machines:
 
     workers: int = 1
     ray: str = ""  # address of a cluster, "local" for one that is started here; empty: no Ray
+    actors: int = 0  # of a cluster, at most; 0: one a CPU, or as many as the GPUs allow
+    gpus: int = 0  # of a cluster, for each actor: Ray hides GPUs from actors that ask for none
 
 
 def run_all(
@@ -211,7 +213,7 @@ def _do(item: Any) -> Any:
 class _Cluster:
     """Actors of a Ray cluster, each with the task opened; items go to them in turn."""
 
-    def __init__(self, ray: Any, task: Task[Any, Any], actors: int) -> None:
+    def __init__(self, ray: Any, task: Task[Any, Any], actors: int, gpus: int) -> None:
         class Worker:
             def __init__(self) -> None:
                 self.opened = task.open()
@@ -220,7 +222,7 @@ class _Cluster:
                 return task.do(self.opened, item)
 
         self._ray, self.window, self._turn = ray, _AHEAD * actors, 0
-        remote = ray.remote(num_cpus=1)(Worker)
+        remote = ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
         self._actors = [remote.remote() for _ in range(actors)]
 
     def submit(self, item: Any) -> Any:
@@ -237,6 +239,8 @@ class _Cluster:
             if isinstance(error.cause, UserError):
                 raise error.cause from None
             raise
+        except self._ray.exceptions.RayActorError as error:
+            raise WorkerLost(f"a worker of the cluster has ended: {error}") from error
 
 
 @contextmanager
@@ -260,7 +264,22 @@ def _on_ray(task: Task[Any, Any], items: int | None, machines: Machines) -> Iter
             "or use --ray local"
         ) from error
     try:
-        actors = int(ray.cluster_resources().get("CPU", 1))
-        yield _Cluster(ray, task, max(1, actors if items is None else min(actors, items)))
+        actors = actors_of(ray.cluster_resources(), items, machines)
+        yield _Cluster(ray, task, actors, machines.gpus)
     finally:
         ray.shutdown()
+
+
+def actors_of(resources: Mapping[str, float], items: int | None, machines: Machines) -> int:
+    """How many workers a cluster has room for, and items. Raises UserError where for none."""
+    room = int(resources.get("CPU", 0))
+    if machines.gpus:
+        room = min(room, int(resources.get("GPU", 0)) // machines.gpus)
+    if room < 1:
+        wanted = f"{machines.gpus} GPU and a CPU" if machines.gpus else "a CPU"
+        raise UserError(
+            f"the Ray cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} "
+            f"GPUs, and a worker wants {wanted}: add a node that has them"
+            + (", or set the model's option device=cpu" if machines.gpus else "")
+        )
+    return min(limit for limit in (room, items, machines.actors) if limit)

@@ -1,4 +1,4 @@
-"""Workers: what one of them does when its caller is killed."""
+"""Workers: where they are, and what one of them does when its caller is killed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
+
+from alpamayo_ros.backends.kinematic import KinematicBackend
+from alpamayo_ros.backends.placement import machines_for, needs_gpu, wants_machine
+from alpamayo_ros.backends.vla import VlaBackend
+from alpamayo_ros.errors import UserError
+from alpamayo_ros.jobs import Machines, actors_of
+from alpamayo_ros.manifest import load_manifest
 
 PROGRAM = """
 import os, sys, time
@@ -47,3 +57,37 @@ def test_workers_leave_with_a_caller_that_is_killed(tmp_path: Path) -> None:
     while any(map(_lives, workers)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(map(_lives, workers))
+
+
+def _backend(**options: str) -> KinematicBackend:
+    return KinematicBackend(load_manifest("kinematic").with_options(options))
+
+
+def _vla(**options: str) -> VlaBackend:
+    return VlaBackend(load_manifest("alpamayo_1_5").with_options(options))
+
+
+def test_models_that_want_the_machine_for_themselves() -> None:
+    """And those that need a GPU: without one an actor of a cluster sees none."""
+    assert wants_machine(_vla()) and wants_machine(_vla(device="cpu"))
+    assert needs_gpu(_vla()) and not needs_gpu(_vla(device="cpu"))
+    bare = replace(load_manifest("alpamayo_1_5"), options={"checkpoint": "x"})
+    assert needs_gpu(VlaBackend(bare))  # its default
+    assert not wants_machine(_backend()) and not needs_gpu(_backend())
+    for option in ({"device": "cuda:0"}, {"runtime": "tensorrt"}, {"provider": "cuda"}):
+        assert wants_machine(_backend(**option)) and needs_gpu(_backend(**option))
+    assert machines_for([_backend(), _vla()], 0, "auto") == Machines(1, "auto", 0, 1)
+    assert machines_for([_vla(device="cpu")], 3, "auto") == Machines(3, "auto", 3, 0)
+
+
+def test_actors_of_a_cluster() -> None:
+    """One a CPU, or a GPU where the model needs one; no more than items, or than asked for."""
+    nodes = {"CPU": 64.0, "GPU": 8.0, "memory": 1e12}
+    assert actors_of(nodes, 1000, Machines(1, "auto")) == 64
+    assert actors_of(nodes, 1000, Machines(1, "auto", gpus=1)) == 8
+    assert actors_of(nodes, 5, Machines(1, "auto", gpus=1)) == 5
+    assert actors_of(nodes, None, Machines(4, "auto", actors=4)) == 4
+    with pytest.raises(UserError, match="64 CPUs and 0 GPUs, and a worker wants 1 GPU"):
+        actors_of({"CPU": 64.0}, 5, Machines(1, "auto", gpus=1))
+    with pytest.raises(UserError, match="a worker wants a CPU"):
+        actors_of({}, 5, Machines(1, "auto"))

@@ -17,10 +17,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alpamayo_ros.commands.common import Progress, add_json_argument, model_option, write_json
 from alpamayo_ros.errors import UserError
+
+if TYPE_CHECKING:
+    from alpamayo_ros.jobs import Machines
 
 _SOFT = ("logits", "features", "attention")
 _SHOWN_FAILURES = 10  # where all of them fail, mostly for one reason
@@ -87,8 +90,13 @@ def _store_arguments(parser: argparse.ArgumentParser, jobs: str = "one a core") 
     )
     parser.add_argument("--student", default="student_light", metavar="CONFIG",
                         help="whose cameras and image size are stored")  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=0, metavar="N",
-                        help=f"processes (default: {jobs})")  # fmt: skip
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"processes (default: {jobs}), or workers of the cluster at most",
+    )
     parser.add_argument("--ray", default="", metavar="ADDRESS",
                         help="a Ray cluster, or local, instead of processes here")  # fmt: skip
     add_json_argument(parser)
@@ -103,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _collect(args: argparse.Namespace) -> int:
+    from alpamayo_ros.backends.placement import machines_for
     from alpamayo_ros.commands.world_drive import kinds_of, seeds_of
     from alpamayo_ros.distill.collect import Collection
     from alpamayo_ros.distill.makers import DriveMaker
@@ -126,13 +135,15 @@ def _collect(args: argparse.Namespace) -> int:
     seeds = seeds_of(args.seeds)
     # Seed by seed: what is there when a run is cut short has all kinds in it.
     names = [f"{kind}-{seed}" for seed in seeds for kind in kinds_of(args.scenarios)]
-    return _make(args, LabelStore(args.out, origin), DriveMaker(collection, args.out), names)
+    store, maker = LabelStore(args.out, origin), DriveMaker(collection, args.out)
+    return _make(args, store, maker, names, machines_for([], args.jobs, args.ray))
 
 
 def _label(args: argparse.Namespace) -> int:
+    from alpamayo_ros.backends.placement import machines_for
     from alpamayo_ros.backends.registry import create_backend
     from alpamayo_ros.digests import file_sha256
-    from alpamayo_ros.distill.makers import BagMaker, settings_digest, wants_machine
+    from alpamayo_ros.distill.makers import BagMaker, settings_digest
     from alpamayo_ros.distill.store import LabelStore, Origin
     from alpamayo_ros.parameters import read_parameter_file, settings_from
 
@@ -166,9 +177,8 @@ def _label(args: argparse.Namespace) -> int:
         args.teacher, manifest.backend, tuple(options.items()), tuple(bags.items()), settings,
         form, args.every, args.out, soft,
     )  # fmt: skip
-    if wants_machine(teacher):
-        args.jobs = args.jobs or 1
-    return _make(args, store, maker, list(bags))
+    machines = machines_for([teacher], args.jobs, args.ray)
+    return _make(args, store, maker, list(bags), machines)
 
 
 def _listed(paths: list[Path]) -> list[Path]:
@@ -210,15 +220,16 @@ def _form(student: str) -> Any:
     return ImageForm.of(student_by_name(student))
 
 
-def _make(args: argparse.Namespace, store: Any, maker: Any, names: list[str]) -> int:
+def _make(
+    args: argparse.Namespace, store: Any, maker: Any, names: list[str], machines: Machines
+) -> int:
     """Make what is missing, then the manifest; 1 where something could not be labelled."""
-    from alpamayo_ros.jobs import Machines, WorkerLost, cores, run_all
+    from alpamayo_ros.jobs import WorkerLost, run_all
 
     left = [name for name in names if not store.has(name)]
     if len(left) < len(names):
         print(f"{len(names) - len(left)} of {len(names)} shards are there", file=sys.stderr)
     progress = Progress("labelling", len(left), "shards")
-    machines = Machines(args.jobs or cores(), args.ray)
     failed: dict[str, str] = {}
     try:
         for done, (index, made) in enumerate(run_all(maker, left, machines), start=1):

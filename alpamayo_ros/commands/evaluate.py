@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="processes (default: one a core); 1 for a model that fills cores or a GPU by itself",
+        help="processes (default: one a core; 1 for a model that fills a GPU or the cores by "
+        "itself), or workers of the cluster at most",
     )
     parser.add_argument(
         "--ray", metavar="ADDRESS",
@@ -66,10 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, then report."""
+    from alpamayo_ros.backends.placement import machines_for
+    from alpamayo_ros.backends.registry import create_for
     from alpamayo_ros.evaluation import tables
     from alpamayo_ros.evaluation.campaign import entrants, jobs_of, run_jobs
     from alpamayo_ros.evaluation.results import collect, write_results
-    from alpamayo_ros.jobs import cores
 
     started_s = time.perf_counter()
     tables.need_pyarrow()
@@ -83,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     of_models, args.option = args.option, []
     settings = planner_settings(args)
     contenders = entrants(models, settings, [_option(entry) for entry in of_models])
+    loaded = [create_for(one.settings) for one in contenders if one.is_model and not one.black]
+    machines = machines_for(loaded, args.jobs, args.ray or "")
     labels = _labels(args.bags)
     jobs = jobs_of(contenders, labels)
     make_folder(args.out)
@@ -94,9 +98,8 @@ def run(args: argparse.Namespace) -> int:
         done += 1
         progress.update(done)
 
-    workers = args.jobs or cores()
     try:
-        results = run_jobs(jobs, args.out / "shards", workers, args.ray, on_result)
+        results = run_jobs(jobs, args.out / "shards", machines, on_result)
     finally:
         progress.close()
     evaluation = collect(jobs, results, labels)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from alpamayo_ros import resources
-from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.distill.collect import Collection, collect_drive, load_driver
 from alpamayo_ros.distill.shard import ImageForm
 from alpamayo_ros.distill.store import SHARDS
@@ -25,7 +24,6 @@ _NOT_READ = (
     "load_timeout_s", "decode_threads", "ask_timeout_s", "configure_odometry_wait_s", "autostart",
     "path_in_odometry", "safety", "camera_loss", "required_cameras", "image_checks",
 )  # fmt: skip
-_ON_GPU = {"device": ("cuda",), "provider": ("cuda", "tensorrt"), "runtime": ("tensorrt",)}
 
 
 @dataclass(frozen=True)
@@ -123,10 +121,3 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return value.tolist() if isinstance(value, np.ndarray) else repr(value)
-
-
-def wants_machine(teacher: PlannerBackend) -> bool:
-    """Whether it fills a GPU or the cores by itself: a second one would be in its way."""
-    options = teacher.manifest.options
-    on_gpu = any(str(options.get(name, "")).startswith(gpus) for name, gpus in _ON_GPU.items())
-    return teacher.wants_process or on_gpu

@@ -86,8 +86,7 @@ def jobs_of(contenders: Sequence[Entrant], bags: Mapping[str, Path]) -> list[Job
 def run_jobs(
     jobs: Sequence[Job],
     folder: Path,
-    workers: int,
-    ray_address: str | None,
+    machines: Machines,
     on_result: Callable[[Job], None] = lambda job: None,
 ) -> list[Result]:
     """Results in the order of `jobs`. Each is kept in `folder` and taken from there next time, and
@@ -106,7 +105,7 @@ def run_jobs(
     todo = [index for index in range(len(jobs)) if index not in results]
     parts = {index: paths[index].with_suffix(".part") for index in todo}
     given = [dataclasses.replace(jobs[index], part=parts[index]) for index in todo]
-    for position, result in run_all(Evaluation(), given, Machines(workers, ray_address or "")):
+    for position, result in run_all(Evaluation(), given, machines):
         index = todo[position]
         done = tables.store(paths[index], result) if isinstance(result, Shard) else result
         results[index] = done

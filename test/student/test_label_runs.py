@@ -13,12 +13,13 @@ import pytest
 from student import small
 
 from alpamayo_ros import jobs
+from alpamayo_ros.backends import placement
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.backends.vla import VlaBackend
 from alpamayo_ros.candidates import PreviousPlan
 from alpamayo_ros.cli import main
 from alpamayo_ros.distill import bags
-from alpamayo_ros.distill.makers import BagMaker, wants_machine
+from alpamayo_ros.distill.makers import BagMaker
 from alpamayo_ros.distill.shard import LabelError, ShardWriter
 from alpamayo_ros.distill.store import open_labels
 from alpamayo_ros.errors import BagError, UserError
@@ -228,14 +229,6 @@ def test_the_vla_forgets_its_previous_plan() -> None:
     assert backend._previous is None
 
 
-def test_teachers_that_want_the_machine_for_themselves() -> None:
-    kinematic = KinematicBackend(load_manifest("kinematic"))
-    assert wants_machine(vla()) and wants_machine(vla(device="cpu"))
-    assert not wants_machine(kinematic)
-    for option in ({"device": "cuda:0"}, {"runtime": "tensorrt"}, {"provider": "cuda"}):
-        assert wants_machine(KinematicBackend(kinematic.manifest.with_options(option)))
-
-
 @pytest.mark.parametrize(
     ("alone", "given", "workers"), [(True, "0", 1), (False, "0", 3), (True, "2", 2)]
 )
@@ -251,7 +244,7 @@ def test_one_process_for_such_a_teacher(
         yield
 
     monkeypatch.setattr(jobs, "run_all", run_all)
-    monkeypatch.setattr(jobs, "cores", lambda: 3)
+    monkeypatch.setattr(placement, "cores", lambda: 3)
     monkeypatch.setattr(KinematicBackend, "wants_process", alone)
     assert label(drives, "a/drive", more=("--jobs", given)) == 2
     assert asked == [workers]
