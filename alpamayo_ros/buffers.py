@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alpamayo_ros import geometry
-from alpamayo_ros.types import EgoPose, ImageError, ImageLoader
+from alpamayo_ros.pose_motion import WINDOW_NS, motion_by_poses
+from alpamayo_ros.types import NS_PER_MS, EgoPose, ImageError, ImageLoader
+
+# After a jump the rig drives on, and its new poses need a third of this to tell how fast.
+CARRY_MOTION_NS = 300 * NS_PER_MS
 
 
 class LazyImage:
@@ -128,12 +132,17 @@ class InterpolatedPoses:
 
 
 class PoseBuffer:
-    """Ego poses within `retention_ns` of the newest, interpolated by stamp."""
+    """Ego poses within `retention_ns` of the newest, interpolated by stamp.
+
+    A pose that comes without its motion is given that of the poses until then, in whatever order
+    they come; until they span enough its motion stays unknown.
+    """
 
     def __init__(self, retention_ns: int) -> None:
         self._retention_ns = retention_ns
         self._stamps: list[int] = []
         self._poses: dict[int, EgoPose] = {}
+        self._moving: EgoPose | None = None  # the newest whose motion its poses gave
         self._lock = threading.Lock()
 
     def add(self, pose: EgoPose) -> bool:
@@ -148,6 +157,8 @@ class PoseBuffer:
             horizon = self._stamps[-1] - self._retention_ns
             while self._stamps[0] < horizon:
                 del self._poses[self._stamps.pop(0)]
+            if not pose.is_motion_known:
+                self._find_motion(pose.stamp_ns)
             return True
 
     def clear(self) -> None:
@@ -155,6 +166,34 @@ class PoseBuffer:
         with self._lock:
             self._stamps.clear()
             self._poses.clear()
+            self._moving = None
+
+    def relocate(self) -> None:
+        """Forget where the rig was; odometry goes on elsewhere, and the rig at its speed."""
+        with self._lock:
+            self._stamps.clear()
+            self._poses.clear()
+
+    def _find_motion(self, stamp_ns: int) -> None:
+        """Of the pose with this stamp, and of later ones that it came too late for."""
+        for index in range(bisect_left(self._stamps, stamp_ns), len(self._stamps)):
+            stamp = self._stamps[index]
+            if stamp > stamp_ns + WINDOW_NS:
+                break
+            first = bisect_left(self._stamps, stamp - WINDOW_NS)
+            recent = [self._poses[known] for known in self._stamps[first : index + 1]]
+            motion, before = motion_by_poses(recent), self._moving
+            is_carried = motion is None
+            if is_carried and before is not None:
+                if 0 <= stamp - before.stamp_ns <= CARRY_MOTION_NS:
+                    motion = before.speed_mps, before.yaw_rate_rps
+            if motion is None:
+                continue
+            speed, yaw_rate = motion
+            pose = replace(recent[-1], speed_mps=speed, yaw_rate_rps=yaw_rate)
+            self._poses[stamp] = pose
+            if not is_carried and (before is None or stamp >= before.stamp_ns):
+                self._moving = pose
 
     @property
     def oldest_ns(self) -> int | None:

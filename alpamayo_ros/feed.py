@@ -57,7 +57,8 @@ def image_to_rgb(message: Any) -> NDArray[np.uint8]:
 
 
 class Feed:
-    """One pipeline's inputs. `decode_soon` is called with images worth decoding ahead of time.
+    """One pipeline's inputs. `decode_soon` is called with images worth decoding ahead of time;
+    `wanted_soon`, where there is one, in its place with frames likely to be selected.
 
     `resize` is the model's own filter, where it has one; `adapter` brings another rig's images to
     the model's views.
@@ -72,10 +73,12 @@ class Feed:
         decode_soon: Callable[[LazyImage], object],
         resize: Resize | None = None,
         adapter: RigAdapter | None = None,
+        wanted_soon: Callable[[FrameSlot], object] | None = None,
     ) -> None:
         self.pipeline, self.sources, self.rig_offset = pipeline, sources, rig_offset
         self._resize_policy, self._resize = resize_policy, resize
         self._decode_soon, self._adapter = decode_soon, adapter
+        self._wanted_soon = wanted_soon or (lambda slot: decode_soon(slot.image))
         self.odometry_child_frame: str | None = None  # of the newest message
 
     def add_image(
@@ -107,7 +110,9 @@ class Feed:
         refused = self.pipeline.add_frame(slot, now_ns)
         if refused is not None:
             source.refused(refused)
-        elif reader.decode_on_arrival or self.pipeline.is_wanted(stamp):
+        elif self.pipeline.is_wanted(stamp):
+            self._wanted_soon(slot)
+        elif reader.decode_on_arrival:
             self._decode_soon(image)
 
     def _model_image(self, rgb: NDArray[np.uint8], camera: str) -> NDArray[np.uint8]:
@@ -134,7 +139,8 @@ class Feed:
                 now_ns,
             )
             return None
-        pose = ego_pose(message, child_from_rig)
+        reads_twist = not self.pipeline.settings.limits.motion_by_poses
+        pose = ego_pose(message, child_from_rig, reads_twist)
         if isinstance(pose, Rejection):
             self._refuse(source, pose, now_ns)
             return None

@@ -16,6 +16,9 @@ MAX_POSITION_M = 1e9  # maps' coordinates reach 1e7
 MAX_SPEED_MPS = 200.0
 MAX_TURN_RPS = 50.0
 
+# Where speed and yaw rate come from: parameter odometry_twist.
+TWIST_SOURCES = ("message", "poses")
+
 ToPose = Callable[[Sequence[float], Sequence[float]], Pose3]
 
 
@@ -24,21 +27,24 @@ def stamp_ns(stamp: Any) -> int:
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
-def ego_pose(message: Any, child_from_rig: Pose3) -> EgoPose | Rejection:
+def ego_pose(message: Any, child_from_rig: Pose3, reads_twist: bool = True) -> EgoPose | Rejection:
     """The rig's pose and motion from the odometry of a frame rigidly mounted on it.
 
     `child_from_rig` is the rig in the message's child frame (the identity where they are one).
     The twist is in the child frame, as nav_msgs/Odometry defines it; at the rig's origin the
-    turning adds omega x lever.
+    turning adds omega x lever. Where the twist is not read, whatever is in it, the motion is not
+    known: `PoseBuffer` finds it by the poses.
     """
     # Checked as plain floats: odometry comes at hundreds of hertz, and arrays of three numbers cost
     # more than all else that is done with it.
     position, orientation = message.pose.pose.position, message.pose.pose.orientation
-    linear, angular = message.twist.twist.linear, message.twist.twist.angular
     translation = (position.x, position.y, position.z)
     quaternion = (orientation.x, orientation.y, orientation.z, orientation.w)
-    velocity = (linear.x, linear.y, linear.z)
-    omega = (angular.x, angular.y, angular.z)
+    velocity = omega = (0.0, 0.0, 0.0)
+    if reads_twist:
+        linear, angular = message.twist.twist.linear, message.twist.twist.angular
+        velocity = (linear.x, linear.y, linear.z)
+        omega = (angular.x, angular.y, angular.z)
     for name, values, limit, unit in (
         ("position", translation, MAX_POSITION_M, "m"),
         ("orientation", quaternion, math.inf, ""),
@@ -68,8 +74,8 @@ def ego_pose(message: Any, child_from_rig: Pose3) -> EgoPose | Rejection:
             stamp_ns=stamp_ns(message.header.stamp),
             position_m=np.array(translation),
             quaternion_xyzw=np.array(quaternion) / (-length if quaternion[3] < 0 else length),
-            speed_mps=float(velocity[0]),
-            yaw_rate_rps=float(omega[2]),
+            speed_mps=float(velocity[0]) if reads_twist else math.nan,
+            yaw_rate_rps=float(omega[2]) if reads_twist else math.nan,
             frame_id=message.header.frame_id,
         )
     odometry_from_child = geometry.pose_from_quaternion(translation, quaternion)
@@ -80,8 +86,8 @@ def ego_pose(message: Any, child_from_rig: Pose3) -> EgoPose | Rejection:
         stamp_ns=stamp_ns(message.header.stamp),
         position_m=rig.translation_m,
         quaternion_xyzw=geometry.rotation_to_quaternion(rig.rotation),
-        speed_mps=float((rig_from_child @ velocity_of_rig)[0]),
-        yaw_rate_rps=float((rig_from_child @ omega)[2]),
+        speed_mps=float((rig_from_child @ velocity_of_rig)[0]) if reads_twist else math.nan,
+        yaw_rate_rps=float((rig_from_child @ omega)[2]) if reads_twist else math.nan,
         frame_id=message.header.frame_id,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from alpamayo_ros.images import FIT_POLICIES
 from alpamayo_ros.model_text import MAX_NAVIGATION_LENGTH
+from alpamayo_ros.odometry import TWIST_SOURCES
 from alpamayo_ros.types import DEFAULT_CAMERAS
 
 MAX_OFFSET_MS = 60_000.0  # a clock on TAI is 37 s ahead of UTC
@@ -75,6 +76,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         MAX_OFFSET_MS,
     ),
     Parameter(
+        "odometry_twist",
+        "message",
+        "speed and yaw rate: odometry's own (message), or by its poses of the last half second "
+        "(poses: where its twist is never filled); nothing confirms the poses then, and they are "
+        "refused only where no vehicle's speed changes so: stuck below 3 m/s they pass for a stop",
+        choices=TWIST_SOURCES,
+    ),
+    Parameter(
         "rig_frame", "base_link", "the rear axle's centre on the ground, x forward (REP 103)"
     ),
     Parameter(
@@ -113,7 +122,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "odometry_speed_tolerance_mps",
         1.0,
-        "odometry's speed from that of its poses, and a fifth of it on top",
+        "odometry's speed from that of its poses, and a fifth of it on top; with odometry_twist "
+        "poses: its change, and 10 m/s a second on top",
         0.1,
         100.0,
     ),

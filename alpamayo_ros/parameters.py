@@ -228,6 +228,7 @@ def _assemble(v: Mapping[str, Any]) -> PlannerSettings:
                 odometry_gap_ns=_ns(v["odometry_gap_ms"]),
                 extrapolation_ns=_ns(v["extrapolation_ms"]),
                 speed_tolerance_mps=float(v["odometry_speed_tolerance_mps"]),
+                motion_by_poses=v["odometry_twist"] == "poses",
             ),
             tick_deadline_ns=_ns(v["tick_deadline_ms"]),
             odometry_wait_ns=_ns(v["odometry_wait_ms"]),

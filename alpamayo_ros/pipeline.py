@@ -181,7 +181,7 @@ class Pipeline:
 
     def _relocate(self, before: EgoPose, after: EgoPose) -> None:
         """Odometry goes on elsewhere: what is known of the way until now is of no use there."""
-        self.poses.clear()
+        self.poses.relocate()
         self._due.try_again()
         detail = "history begins anew; planning resumes in 1.5 s"
         if before.frame_id != after.frame_id:

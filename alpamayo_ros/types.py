@@ -8,6 +8,7 @@ centre on the ground, x forward, y left, z up) at the plan's time t0.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -114,20 +115,34 @@ class ImageError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class CameraFrame:
+    """One decoded picture, at the model's size."""
+
+    camera: str
+    stamp_ns: int
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+@dataclass(frozen=True, slots=True)
 class EgoPose:
     """The rig's pose and motion at one stamp."""
 
     stamp_ns: int
     position_m: NDArray[np.float64]  # (3,) of the rig in the odometry frame
     quaternion_xyzw: NDArray[np.float64]  # (4,) odometry from rig, unit length
-    speed_mps: float  # along the rig's x axis; negative in reverse
-    yaw_rate_rps: float  # about the rig's z axis, left positive
+    speed_mps: float  # along the rig's x axis; negative in reverse; NaN: not known (yet)
+    yaw_rate_rps: float  # about the rig's z axis, left positive; NaN with the speed
     frame_id: str = "odom"
 
     def __post_init__(self) -> None:
         for name, length in (("position_m", 3), ("quaternion_xyzw", 4)):
             array = readonly(getattr(self, name), np.float64, (length,), name)
             object.__setattr__(self, name, array)
+
+    @property
+    def is_motion_known(self) -> bool:
+        """Whether it has a speed and a yaw rate."""
+        return not math.isnan(self.speed_mps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ drop, delay or restamp one camera and leave the rest as it was.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -94,6 +95,33 @@ class Motion:
 
 
 CIRCLE = Motion()
+
+
+def unmoved(pose: EgoPose) -> EgoPose:
+    """The pose as it comes where no twist is read."""
+    return replace(pose, speed_mps=math.nan, yaw_rate_rps=math.nan)
+
+
+def driven(
+    pose_at: Callable[[int], EgoPose],
+    rate_hz: float,
+    seconds: float = 1.2,
+    noise_m: float = 0.0,
+    noise_rad: float = 0.0,
+) -> list[EgoPose]:
+    """Poses at stamps that jitter by a fifth of their distance, with noise, without motion."""
+    rng = np.random.default_rng(1)
+    step_ns = NS_PER_S / rate_hz
+    poses = []
+    for k in range(int(seconds * rate_hz) + 1):
+        pose = pose_at(START_NS + round((k + rng.uniform(-0.1, 0.1)) * step_ns))
+        x, y, z, w = pose.quaternion_xyzw.tolist()
+        half = rng.normal(0.0, noise_rad) / 2.0
+        turned = np.array([x, y, z + half * w, w - half * z])  # about z, by a small angle
+        position = pose.position_m + rng.normal(0.0, noise_m, 3)
+        turned /= np.linalg.norm(turned)
+        poses.append(replace(unmoved(pose), position_m=position, quaternion_xyzw=turned))
+    return poses
 
 
 def frame(

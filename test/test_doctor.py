@@ -180,6 +180,17 @@ def test_each_fault_of_a_graph(spoil: Callable[[Snapshot], None], area: str, sai
     assert fault.area == area and said in fault.what
 
 
+def test_odometry_without_a_twist_is_told_the_remedy() -> None:
+    """Unless that is in force."""
+    seen = good()
+    seen.outcomes = {"odometry_inconsistent": 30}
+    (fault,) = errors(live.findings(seen))
+    assert "odometry_twist to poses" in fault.remedy
+    seen.settings = settings_from({"odometry_twist": "poses"})
+    (fault,) = errors(live.findings(seen))
+    assert "odometry_twist" not in fault.remedy
+
+
 def test_slow_inputs_are_a_warning() -> None:
     """A camera at 5 Hz."""
     seen = good()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from alpamayo_ros.bags.inputs import calibration_topics, f_theta_topic
+from alpamayo_ros.bags.poses import rig_poses
 from alpamayo_ros.bags.reader import BagReader
 from alpamayo_ros.cameras.calibration import Calibration, calibration_of
 from alpamayo_ros.cameras.ftheta import FTheta
-from alpamayo_ros.errors import BagError, UserError
+from alpamayo_ros.errors import BagError
 from alpamayo_ros.evaluation.scoring import Scorer
-from alpamayo_ros.odometry import RigOffset, ego_pose
+from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import PlannerSettings
-from alpamayo_ros.types import EgoPose
 
 
 @dataclass(slots=True)
@@ -33,14 +33,8 @@ def read_context(bag: BagReader, settings: PlannerSettings) -> DriveContext:
     context = read_mountings(bag, settings)
     offset = context.child_from_rig
     assert offset is not None
-    for _, _, message in bag.messages([settings.odometry_topic]):
-        child_from_rig = offset.child_from_rig(message.child_frame_id)
-        if child_from_rig is None:
-            raise UserError(offset.explain(message.child_frame_id))
-        pose = ego_pose(message, child_from_rig)
-        if isinstance(pose, EgoPose):
-            stamp = pose.stamp_ns + settings.odometry_stamp_offset_ns
-            context.scorer.add_pose(replace(pose, stamp_ns=stamp))
+    for pose in rig_poses(bag, settings, offset):
+        context.scorer.add_pose(pose)
     return context
 
 

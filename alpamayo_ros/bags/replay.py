@@ -60,6 +60,10 @@ class ReplayResult:
         """How often each reason was given."""
         return dict(Counter(rejection.reason.value for rejection in self.rejections))
 
+    def first_rejections(self) -> dict[str, str]:
+        """The first of each reason: which input, by how much, what to do."""
+        return {why.reason.value: str(why) for why in reversed(self.rejections)}
+
 
 class Replay:
     """One pass over one bag. Time is the recording's own: "now" is a message's log time, or where

@@ -56,6 +56,7 @@ def report(result: ReplayResult, manifest: Manifest, bag: Path) -> dict[str, Any
         "plans": len(result.plans),
         "fallback_plans": result.fallback_plans,
         "rejections": result.reasons(),
+        "first_rejections": result.first_rejections(),
         "scored_instants": scores["scored"],
         "unscored_instants": scores["unscored"],
         "ade_m": scores["ade_m"],

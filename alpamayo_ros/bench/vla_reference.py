@@ -1,9 +1,9 @@
 """The plain algorithm, as the release does it: what `eager` and `fast` are held against.
 
-transformers' own `generate` with a dynamic cache, the pictures encoded and the prompt read anew for
-every sample (MODEL_SPEC 12.1: the release's transformers, 4.57, repeats `pixel_values`; later ones
-encode them once), logits kept, a mask over everything for the expert, and the history's speed solved
-for each sample.
+transformers' own `generate` with a dynamic cache, the pictures encoded and the prompt read anew
+for every sample (the release's transformers, 4.57, repeats `pixel_values`; later ones encode them
+once), logits kept, a mask over everything for the expert, and the history's speed solved for each
+sample.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from typing import Any
 
 from alpamayo_ros.commands.common import Progress, add_json_argument, write_json
 from alpamayo_ros.errors import UserError
+from alpamayo_ros.odometry import TWIST_SOURCES
 from alpamayo_ros.parameters import PlannerSettings, read_parameter_file, settings_from
 
 
@@ -43,7 +44,7 @@ def add_planner_arguments(parser: argparse.ArgumentParser, default: str = "kinem
 
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a recording's topics are: --params, --camera, --odometry, --rig-views."""
+    """What a recording has: --params, --camera, --odometry, --odometry-twist, --rig-views."""
     parser.add_argument("--params", type=Path, metavar="FILE", help="a ROS parameter file")
     parser.add_argument(
         "--camera",
@@ -53,6 +54,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="a camera's topic; replaces all cameras of the parameters; may be given repeatedly",
     )
     parser.add_argument("--odometry", metavar="TOPIC", help="the odometry's topic")
+    parser.add_argument(
+        "--odometry-twist",
+        choices=TWIST_SOURCES,
+        help="poses: speed by odometry's poses, where its twist is never filled",
+    )
     parser.add_argument(
         "--rig-views",
         metavar="NAME",
@@ -70,6 +76,8 @@ def planner_settings(args: argparse.Namespace) -> PlannerSettings:
         values["model_options"] = [*of_file, *args.option]
     if args.odometry:
         values["odometry_topic"] = args.odometry
+    if args.odometry_twist:
+        values["odometry_twist"] = args.odometry_twist
     if args.rig_views:
         values["rig_views"] = args.rig_views
     if args.camera:
@@ -133,6 +141,9 @@ def print_report(content: dict[str, Any], out: Path) -> None:
     if content["model_note"]:
         print(f"note: {content['model_note']}")
     print(f"rejected: {rejected or 'none'}")
+    if not content["plans"]:
+        for first in content["first_rejections"].values():
+            print(f"  first {first}")
     for camera, share in content["view_coverage"].items():
         print(f"{camera} covers {100 * share:.0f} % of the model's view; the rest is black")
     print_errors(content)

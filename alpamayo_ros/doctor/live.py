@@ -9,7 +9,7 @@ from statistics import median
 
 from alpamayo_ros.doctor.findings import Finding, error, note, ok, warning
 from alpamayo_ros.parameters import PlannerSettings
-from alpamayo_ros.types import NS_PER_MS, NS_PER_S
+from alpamayo_ros.types import NS_PER_MS, NS_PER_S, RejectionReason
 
 ACTIVE = "active"
 CLOCK_TOPIC = "/clock"
@@ -269,10 +269,19 @@ def _outputs(seen: Snapshot) -> Iterable[Finding]:
         yield error(
             "plans",
             f"no plan in {seen.seconds:g} s; refused: {told}",
-            "README, Topics, says what each reason means",
+            _advice(refused, seen.settings),
         )
     else:
         rate = planned / seen.seconds
         yield (note if refused else ok)(
             "plans", f"{rate:.1f} Hz" + (f"; refused: {told}" if told else "")
         )
+
+
+def _advice(refused: Mapping[str, int], settings: PlannerSettings | None) -> str:
+    """What to do where every tick was refused."""
+    told = "README, Topics, says what each reason means"
+    by_poses = settings is not None and settings.pipeline.limits.motion_by_poses
+    if RejectionReason.ODOMETRY_INCONSISTENT.value in refused and not by_poses:
+        told += "; is odometry's twist never filled? Set odometry_twist to poses"
+    return told

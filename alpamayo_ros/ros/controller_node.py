@@ -21,7 +21,7 @@ from alpamayo_ros.control.reference import N_POINTS, Reference
 from alpamayo_ros.control.watch import Watch
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.msg import PlannedTrajectory, VehicleCommand
-from alpamayo_ros.odometry import ego_pose
+from alpamayo_ros.odometry import TWIST_SOURCES, ego_pose
 from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import to_time
 from alpamayo_ros.ros.executor import PlannerExecutor, guarded
@@ -51,7 +51,8 @@ class ControllerNode(Node):
 
     def __init__(self) -> None:
         super().__init__("controller")
-        self._watch = Watch(Follower(self._settings()))
+        self._reads_twist = self._twist_source() == "message"
+        self._watch = Watch(Follower(self._settings()), motion_by_poses=not self._reads_twist)
         rate_hz = number_parameter(self, "rate_hz", 50.0, *RATE_RANGE_HZ)
         trajectory = str(self.declare_parameter("trajectory_topic", "/planner/trajectory").value)
         odometry = str(self.declare_parameter("odometry_topic", "/odom").value)
@@ -84,8 +85,15 @@ class ControllerNode(Node):
         }
         return FollowerSettings(**values)
 
+    def _twist_source(self) -> str:
+        source = str(self.declare_parameter("odometry_twist", "message").value)
+        if source not in TWIST_SOURCES:
+            wanted = " or ".join(TWIST_SOURCES)
+            raise UserError(f"parameter odometry_twist is {source!r}, wanted {wanted}")
+        return source
+
     def _on_odometry(self, message: Any) -> None:
-        pose = ego_pose(message, geometry.identity_pose())
+        pose = ego_pose(message, geometry.identity_pose(), self._reads_twist)
         if isinstance(pose, Rejection):  # what is not heard grows old, and the vehicle is stopped
             self.get_logger().error(f"odometry not used: {pose}", throttle_duration_sec=2)
             return
