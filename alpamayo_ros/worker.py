@@ -1,6 +1,7 @@
 """Selections to plans, off the callback path: one at a time, the newest first, the rest dropped.
 
-Between plans the same thread answers questions, step by step: a model serves one caller at a time.
+Between plans the same thread looks at frames to come and answers questions, step by step: a model
+serves one caller at a time.
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from alpamayo_ros.afterthought import Afterthought
 from alpamayo_ros.backends.base import PlannerBackend, timed_plan, with_reasoning
+from alpamayo_ros.foresight import Foresight
 from alpamayo_ros.image_faults import CameraJudge
 from alpamayo_ros.model_text import TextRefused
 from alpamayo_ros.questions import BUSY, AskResult, Question, check_question
 from alpamayo_ros.sampling import Selection, UnreadableFrame, materialise
-from alpamayo_ros.types import LateReasoning, Plan, PlannerSample, Rejection, RejectionReason
+from alpamayo_ros.types import (
+    CameraFrame,
+    LateReasoning,
+    Plan,
+    PlannerSample,
+    Rejection,
+    RejectionReason,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +97,12 @@ def _to_stderr(text: str) -> None:
 
 
 class InferenceWorker:
-    """A thread with one slot for a selection, and one for a question, which always comes second.
+    """A thread with one slot for a selection, which always comes first.
 
-    A reasoning that its plan did not wait for comes third, a step at a time while nothing else
-    waits: it is finished however many plans are made meanwhile, then that to the newest begins.
+    Frames to come are second, a call of the encoder at a time: they are the next plan's own work,
+    and no more come than cameras send. A question is third, in one slot. A reasoning that its plan
+    did not wait for is last, a step at a time while nothing else waits: it is finished however many
+    plans are made meanwhile, then that to the newest begins.
 
     `on_done` and `on_reasoned` are called on the thread: hand over to the executor there. What they
     raise goes to `on_fault` as a text, and the thread goes on. The backend is closed when the
@@ -109,6 +120,7 @@ class InferenceWorker:
         self._backend, self._judge = backend, judge
         self._on_done, self._on_fault = on_done, on_fault
         self._late = Afterthought(backend, on_reasoned, on_fault)
+        self._ahead = Foresight(backend, on_fault)
         self._waiting: Selection | None = None
         self._question: Question | None = None
         self._newest: PlannerSample | None = None  # the last sample that was complete
@@ -124,6 +136,15 @@ class InferenceWorker:
             dropped, self._waiting = self._waiting, selection
             self._wake.notify()
         return dropped
+
+    def foresee(self, frame: CameraFrame) -> None:
+        """A frame likely to be selected: looked at before, while nothing is due. From any thread.
+
+        Where the backend has no foresight nothing is done.
+        """
+        if self._ahead.put(frame):
+            with self._wake:
+                self._wake.notify()
 
     def ask(self, question: str, timeout_s: float) -> AskResult:
         """Ask of the newest sample, and wait. From any thread but the worker's own.
@@ -172,6 +193,7 @@ class InferenceWorker:
 
     def _forget(self, reason: str) -> None:
         self._waiting = self._newest = None
+        self._ahead.clear()
         self._epoch += 1
         if self._question is not None:
             self._question.fail(reason)
@@ -183,7 +205,8 @@ class InferenceWorker:
 
     @property
     def _has_work(self) -> bool:
-        return self._waiting is not None or self._question is not None or self._late.pending
+        asked = self._waiting is not None or self._question is not None
+        return asked or self._ahead.pending or self._late.pending
 
     def _loop(self) -> None:
         try:
@@ -208,6 +231,8 @@ class InferenceWorker:
             elif closed:
                 self._late.drop()
                 return
+            elif selection is None and self._ahead.pending:
+                self._ahead.step()
             elif question is not None and selection is None:
                 question.step(self._backend, newest)
             elif selection is None and self._late.pending:
@@ -217,6 +242,10 @@ class InferenceWorker:
 
     def _plan(self, selection: Selection, epoch: int) -> None:
         outcome = run(self._backend, selection, self._judge, whole=False)
+        foresight_ms = self._ahead.planned(outcome.selection)
+        if foresight_ms:  # it was spent before the tick, and is in no latency
+            stages = {**outcome.stage_ms, "foresight": foresight_ms}
+            outcome = replace(outcome, stage_ms=stages)
         if outcome.plan is not None and outcome.plan.reasoning_follows:
             self._late.expect(epoch)
         with self._wake:

@@ -35,6 +35,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from visualization_msgs.msg import Marker, MarkerArray
 
 from alpamayo_ros.processes import unused_domain
 from alpamayo_ros.resources import resource
@@ -245,6 +246,17 @@ class Bench:
             timeout_s,
             f"{count} more plans",
         )
+
+    def hear_markers(self) -> list[Marker]:
+        """What ~/markers will bring, in its order. Nobody listening, the planner sends none."""
+        heard: list[Marker] = []
+        self.node.create_subscription(
+            MarkerArray,
+            f"{self.planner}/markers",
+            lambda array: heard.extend(array.markers),
+            QoSProfile(depth=100),
+        )
+        return heard
 
     @property
     def planned(self) -> list[PlannedTrajectory]:

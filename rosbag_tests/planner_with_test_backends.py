@@ -10,20 +10,34 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from alpamayo_ros import action_space
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.backends.registry import BACKENDS
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import Answer, Decisions, LateReasoning, Plan, PlannerSample, Stated
+from alpamayo_ros.types import (
+    CAMERA_NAMES,
+    Answer,
+    CameraFrame,
+    Decisions,
+    LateReasoning,
+    Plan,
+    PlannerSample,
+    Stated,
+)
 
 
 class _TestBackend(KinematicBackend):
     """The kinematic planner; `options` are the test's."""
 
     def load(self) -> None:
+        self.foresight = int(self.manifest.options.get("foresight", 0))
+        self._foreseen: dict[tuple[int, int], NDArray[np.uint8]] = {}
         time.sleep(float(self.manifest.options.get("load_s", 0.0)))
         marker = str(self.manifest.options.get("fails_without_file", ""))
         if marker and not os.path.exists(marker):
@@ -31,7 +45,22 @@ class _TestBackend(KinematicBackend):
         if self.manifest.options.get("raises"):
             raise ZeroDivisionError("a bug in a backend")
 
+    def foresee(self, frames: Sequence[CameraFrame]) -> None:
+        """Keeps them: a sample is to have the same."""
+        for frame in frames:
+            self._foreseen[CAMERA_NAMES.index(frame.camera), frame.stamp_ns] = frame.image
+
+    def _check_foreseen(self, sample: PlannerSample) -> None:
+        for camera, stamps, images in zip(
+            sample.camera_indices, sample.image_stamps_ns, sample.images
+        ):
+            for stamp_ns, image in zip(stamps, images):
+                foreseen = self._foreseen.get((int(camera), int(stamp_ns)), image)
+                if not np.array_equal(foreseen, image):
+                    raise ValueError(f"another picture was foreseen for {camera} at {stamp_ns}")
+
     def plan(self, sample: PlannerSample) -> Plan:
+        self._check_foreseen(sample)
         time.sleep(float(self.manifest.options.get("plan_s", 0.0)))
         hangs = str(self.manifest.options.get("hangs_while_file", ""))
         while hangs and os.path.exists(hangs):

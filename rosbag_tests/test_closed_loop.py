@@ -14,10 +14,10 @@ from harness import START_S, Bench
 from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from alpamayo_ros import cli
-from alpamayo_ros.ros.markers import NAMESPACES
+from alpamayo_ros.ros.markers import LEVELS, NAMESPACES
 from alpamayo_ros.world.road import EGO_LANE_OFFSET_M, LANE_WIDTH_M
 from alpamayo_ros.world.scenarios import START_M
 from alpamayo_ros.world.vehicle import WIDTH_M
@@ -77,6 +77,7 @@ def test_drives_in_its_lane_and_stops_when_the_planner_ends(bench: Bench) -> Non
 
 def assert_views_show_the_graph(bench: Bench, markers: list[MarkerArray], odometry: Any) -> None:
     """RViz's and Foxglove's configurations against the running nodes: topics, types, frames."""
+    assert views.foxglove().types["/diagnostics"] == views.FOXGLOVE_TYPES["DiagnosticSummary"]
     graph = dict(bench.node.get_topic_names_and_types())
     drawn = bench.wait(
         lambda: next((m for m in markers if any(x.ns == "path" for x in m.markers)), None),
@@ -107,6 +108,30 @@ def assert_views_show_the_graph(bench: Bench, markers: list[MarkerArray], odomet
     refused = next(m for m in markers if any(x.text for x in m.markers if x.ns == "status"))
     reasons = {status.reason for status in bench.statuses if status.reason}
     assert any(f"no plan: {reason}" in refused.markers[0].text for reason in reasons)
+    assert_health_is_shown(bench, markers, odometry.child_frame_id)
+
+
+def assert_health_is_shown(bench: Bench, markers: list[MarkerArray], rig_frame_id: str) -> None:
+    """The newest says the worst that /diagnostics does, with its stamp."""
+
+    def is_told() -> bool:
+        health = [m for array in markers for m in array.markers if m.ns == "diagnostics"]
+        assert {(m.header.frame_id, m.type) for m in health} <= {
+            (rig_frame_id, Marker.TEXT_VIEW_FACING)
+        }
+        # More than one has stamp 0, until /clock is heard.
+        told = {
+            (array.header.stamp.sec, array.header.stamp.nanosec,
+             f"{LEVELS[status.level[0]][0]} {status.name}")
+            for array in bench.diagnostics
+            for status in array.status
+            if status.level == max(other.level for other in array.status)
+        }  # fmt: skip
+        newest = [(m.header.stamp.sec, m.header.stamp.nanosec, m.text.split("\n")[0])
+                  for m in health[-1:]]  # fmt: skip
+        return bool(newest) and newest[0] in told
+
+    bench.wait(is_told, DRIVE_S, "the worst of /diagnostics in ~/markers")
 
 
 def test_a_trajectory_in_another_frame_is_refused(bench: Bench) -> None:

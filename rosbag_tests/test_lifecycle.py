@@ -13,6 +13,7 @@ import pytest
 from drive import Drive
 from harness import START_S, Bench
 from lifecycle_msgs.srv import ChangeState
+from visualization_msgs.msg import Marker
 
 SCRIPT = "planner_with_test_backends.py"
 # What a request does, by the state's label and the transition's id.
@@ -138,8 +139,9 @@ def test_second_sigint_while_ending(bench: Bench) -> None:
 def test_models_that_cannot_be_had(bench: Bench, manifest: Callable[..., str]) -> None:
     """A backend that raises, weights that are missing, four cameras for a model of two.
 
-    Configure refuses each, /diagnostics says why; when it is put right, the node plans.
+    Configure refuses each, /diagnostics and ~/markers say why; when it is put right, it plans.
     """
+    drawn = bench.hear_markers()
     weights = bench.folder / "weights.bin"
     bench.start_planner(SCRIPT, configure_odometry_wait_s=0.0, model=manifest(raises=True))
     for text, options in (
@@ -151,10 +153,12 @@ def test_models_that_cannot_be_had(bench: Bench, manifest: Callable[..., str]) -
         assert not bench.change("configure")
         assert bench.state() == "unconfigured"
         _wait_message(bench, text)
+        _wait_health(bench, drawn, "ERROR planner: lifecycle", text)
     weights.touch()
     assert bench.change("configure")
     assert bench.change("activate")
     _wait_message(bench, "active")
+    assert "path" not in {marker.ns for marker in drawn}
 
 
 def test_bad_values_at_start(bench: Bench) -> None:
@@ -253,20 +257,40 @@ def test_bad_value_while_running_is_refused(bench: Bench) -> None:
 
 
 def test_restart_from_active(bench: Bench) -> None:
-    """Deactivate, cleanup, configure, activate: nothing is published between, plans come after."""
+    """Deactivate, cleanup, configure, activate: nothing is published between, plans come after.
+
+    RViz shows no plan between, and the node's health all the while.
+    """
+    drawn = bench.hear_markers()
     bench.start_planner(autostart=True)
     drive = Drive(bench.node)
     bench.wait(lambda: drive.connected, START_S, "subscriptions")
     drive.start()
     bench.wait_plans(2)
+    bench.wait(lambda: any(m.ns == "path" for m in drawn), 5.0, "a ribbon")
     assert bench.change("deactivate")
     published = len(bench.paths)
     bench.watch(0.5)
     assert len(bench.paths) == published
+    assert any(m.ns == "path" and m.action == Marker.DELETE for m in drawn)
+    assert Marker.DELETEALL not in {m.action for m in drawn}
+    assert {m.action for m in drawn if m.ns == "diagnostics"} == {Marker.ADD}
     assert bench.change("cleanup")
+    _wait_health(bench, drawn, "OK planner: lifecycle", "unconfigured")
     assert bench.change("configure")
     assert bench.change("activate")
     bench.wait_plans(2)
+
+
+def _wait_health(bench: Bench, drawn: list[Marker], first: str, message: str) -> None:
+    """Until the newest health in ~/markers has this first line, and this in its message."""
+
+    def says_so() -> bool:
+        texts = [marker.text for marker in drawn if marker.ns == "diagnostics"]
+        lines = texts[-1].split("\n") if texts else []
+        return lines[:1] == [first] and message in " ".join(lines[1:])
+
+    bench.wait(says_so, 5.0, f"{first}: {message} in ~/markers")
 
 
 def _wait_message(bench: Bench, *texts: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from alpamayo_ros.msg import PlannedTrajectory, PlannerStatus
 from drive import Drive, nanoseconds
 from harness import START_S, Bench
+from visualization_msgs.msg import Marker
 
 SCRIPT = "planner_with_test_backends.py"
 
@@ -17,6 +19,11 @@ def stops(bench: Bench) -> list[PlannedTrajectory]:
     """What the fallback published so far."""
     fallback = PlannedTrajectory.SOURCE_FALLBACK
     return [message for message in bench.trajectories if message.source == fallback]
+
+
+def drawn_health(drawn: list[Marker]) -> str:
+    """The newest in ~/markers; empty before."""
+    return next((m.text for m in reversed(drawn) if m.ns == "diagnostics"), "")
 
 
 def planning(bench: Bench, script: str = "", **parameters: Any) -> Drive:
@@ -30,6 +37,7 @@ def planning(bench: Bench, script: str = "", **parameters: Any) -> Drive:
 
 def test_a_camera_dies_and_comes_back(bench: Bench) -> None:
     """The stop starts at the vehicle, brakes, says why on every topic, and gives way to plans."""
+    drawn = bench.hear_markers()
     drive = planning(bench)
     bench.wait_plans(3)
     seen = len(stops(bench))
@@ -37,6 +45,11 @@ def test_a_camera_dies_and_comes_back(bench: Bench) -> None:
     bench.wait(lambda: len(stops(bench)) >= seen + 12, 10.0, "a dozen stops")
     bench.wait(lambda: bench.diagnostic("safety").level == b"\x02", 5.0, "diagnostic")
     assert "front_tele" in bench.diagnostic("safety").message
+    bench.wait(
+        lambda: re.match("ERROR .*front_tele", drawn_health(drawn), re.DOTALL),
+        5.0,
+        "it in ~/markers",
+    )
     found = stops(bench)[seen:]
     assert all("front_tele" in stop.reason and len(stop.points) == 65 for stop in found)
     assert all(stop.points[-1].velocity_mps < stop.points[0].velocity_mps for stop in found)

@@ -11,6 +11,7 @@ from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.types import (
     Answer,
+    CameraFrame,
     LateReasoning,
     Plan,
     PlannerSample,
@@ -42,6 +43,8 @@ class PlannerBackend(abc.ABC):
     reads_reasoning = True
     # Whether it is large or foreign enough to be kept in a process of its own, see isolation/.
     wants_process = False
+    # How many frames `foresee` takes at a time; 0: nothing of a plan can be done before it is due.
+    foresight = 0
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -55,6 +58,12 @@ class PlannerBackend(abc.ABC):
 
     def forget(self) -> None:  # noqa: B027 (optional)
         """The next sample is of another drive: what earlier ones left must not decide its plan."""
+
+    def foresee(self, frames: Sequence[CameraFrame]) -> None:  # noqa: B027 (optional)
+        """Do now what a coming plan would do with these frames: it is the same plan, sooner.
+
+        `foresight` of them, in no particular order; no plan need ever ask for them.
+        """
 
     @abc.abstractmethod
     def plan(self, sample: PlannerSample) -> Plan:

@@ -20,6 +20,7 @@ from alpamayo_ros.errors import ModelError
 from alpamayo_ros.manifest import Manifest
 from alpamayo_ros.types import (
     Answer,
+    CameraFrame,
     LateReasoning,
     Plan,
     PlannerSample,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from alpamayo_ros.vla.expert_runtimes import ExpertRuntime
     from alpamayo_ros.vla.fast.runtime import FastRuntime, Fork
-    from alpamayo_ros.vla.generation import Prompt
     from alpamayo_ros.vla.inference import Planned, PlanningOptions
     from alpamayo_ros.vla.load import Loaded
     from alpamayo_ros.vla.prompt import PromptConfig
@@ -89,22 +89,16 @@ class VlaBackend(PlannerBackend):
         from alpamayo_ros.vla.load import CheckpointSource, load
 
         options = self.options
-        self._loaded = load(
-            CheckpointSource(
-                options.checkpoint,
-                options.tokenizer,
-                options.backbone,
-                options.sha256,
-                options.device,
-                options.dtype,
-                options.weights,
-            )
-        )
+        source = CheckpointSource(
+            options.checkpoint, options.tokenizer, options.backbone, options.sha256,
+            options.device, options.dtype, options.weights,
+        )  # fmt: skip
+        self._loaded = load(source)
         if self._loaded.weights.is_quantised:
             self._say_price(self._loaded)
         version = self._loaded.model.config.version
         if version == "r1":
-            self._refuse_what_r1_cannot()
+            options.refuse_what_r1_cannot(self.manifest)
         self._expert = expert_of(self.manifest, options, self._loaded.model)
         if options.runtime == "fast":
             from alpamayo_ros.vla.fast.runtime import FastRuntime
@@ -114,6 +108,7 @@ class VlaBackend(PlannerBackend):
                 draft_tokens=options.draft_tokens,
                 approximate_streaming=options.approximate_streaming,
             )
+            self.foresight = self._fast.vision.group
 
     def _say_price(self, loaded: Loaded) -> None:
         """What fewer bits do to the output, and how far off these weights are."""
@@ -121,20 +116,6 @@ class VlaBackend(PlannerBackend):
             LOGGER.warning("%s: weights as %s: %s", self.manifest.name, name, price)
         for note in loaded.notes:
             LOGGER.warning("%s: %s", self.manifest.name, note)
-
-    def _refuse_what_r1_cannot(self) -> None:
-        faults = []
-        if self.manifest.takes_navigation:
-            faults.append("takes_navigation")
-        if self.options.guidance_weight is not None:
-            faults.append("guidance_weight")
-        if self.options.flow_temperature != 1.0:
-            faults.append("flow_temperature")
-        if faults:
-            raise ModelError(
-                f"{self.manifest.path}: {', '.join(faults)} needs Alpamayo 1.5, and "
-                f"{self.options.checkpoint} is R1"
-            )
 
     def warm_up(self, cameras: Sequence[str]) -> None:
         """One plan of a grey standstill: allocations and kernels of the first are paid for here.
@@ -177,6 +158,11 @@ class VlaBackend(PlannerBackend):
             torch.cuda.empty_cache()
 
     # ---- planning ----------------------------------------------------------------------------
+
+    def foresee(self, frames: Sequence[CameraFrame]) -> None:
+        """Encode them, where `runtime` is `fast`: a plan finds their features."""
+        if self._fast is not None:
+            self._fast.foresee(frames)
 
     def plan(self, sample: PlannerSample) -> Plan:
         """Reason, sample `samples` trajectories and choose one."""
@@ -329,36 +315,19 @@ class VlaBackend(PlannerBackend):
 
     def ask(self, sample: PlannerSample, question: str) -> Generator[None, None, Answer]:
         """Answer in steps of a token; Alpamayo 1.5 only."""
-        from alpamayo_ros.vla import generation, prepare
-        from alpamayo_ros.vla.inference import StageClock, inference_precision, seeded
+        from alpamayo_ros.vla import prepare
+        from alpamayo_ros.vla.answering import answer_steps
+        from alpamayo_ros.vla.inference import StageClock
         from alpamayo_ros.vla.reasoning_text import generated_text
         from alpamayo_ros.vla.token_sampling import TokenSampling
 
         model, tokenizer, options = self._model.model, self._model.tokenizer, self.options
         clock = StageClock(model.device)
-        prompt: Prompt = prepare.question_prompt(
-            model, tokenizer, self._prompt_config(), sample, question
-        )
-        # The precision is entered anew in every step: a plan may be made between two.
-        with inference_precision(model), clock.stage("vision"):
-            features = generation.see(model, prompt.pixel_values, prompt.image_grid_thw)
-        yield
-        with inference_precision(model), clock.stage("prefill"):
-            prefix = generation.prefill(model, prompt, features)
+        prompt = prepare.question_prompt(model, tokenizer, self._prompt_config(), sample, question)
         sampling = TokenSampling(options.temperature, options.top_p, options.top_k)
-        steps = generation.answer_steps(
-            model, prompt, prefix, 1, sampling, options.max_answer_tokens,
-            seeded(self._seed(sample), model.device),
-        )  # fmt: skip
-        while True:
-            yield
-            try:
-                with inference_precision(model), clock.stage("answer"):
-                    next(steps)
-            except StopIteration as end:
-                generated = end.value
-                break
-        new = generated.sequences[0, generated.prompt_length :].tolist()
+        new = yield from answer_steps(
+            model, prompt, sampling, options.max_answer_tokens, self._seed(sample), clock
+        )
         text, _ = generated_text(tokenizer.decode(new), "answer")
         return Answer(sample.t0_ns, text, self.manifest.name, clock.stage_ms)
 

@@ -110,6 +110,21 @@ class VlaOptions:
                 "file that `alpamayo vla export-expert` writes"
             )
 
+    def refuse_what_r1_cannot(self, manifest: Manifest) -> None:
+        """Raises ModelError naming what needs Alpamayo 1.5."""
+        faults = []
+        if manifest.takes_navigation:
+            faults.append("takes_navigation")
+        if self.guidance_weight is not None:
+            faults.append("guidance_weight")
+        if self.flow_temperature != 1.0:
+            faults.append("flow_temperature")
+        if faults:
+            raise ModelError(
+                f"{manifest.path}: {', '.join(faults)} needs Alpamayo 1.5, and {self.checkpoint} "
+                "is R1"
+            )
+
     def _says_one_reasoning(self) -> bool:
         if self.runtime != "fast" or self.reasoning == "off":
             return False

@@ -38,7 +38,10 @@ def isolated(
 
 
 class IsolatedBackend(PlannerBackend):
-    """Calls that fail name why: what the backend raised, or ModelProcessError."""
+    """Calls that fail name why: what the backend raised, or ModelProcessError.
+
+    It has no foresight, whatever the backend there has: frames go over with the plan.
+    """
 
     def __init__(
         self,

@@ -23,14 +23,21 @@ class Diagnostics:
         )
         self._levels: list[tuple[str, int]] | None = None
 
-    def publish(self, entries: Sequence[Entry], hardware_id: str, only_if_changed: bool) -> None:
-        """Publish; with `only_if_changed` only where a level differs from the last time."""
+    def publish(
+        self, entries: Sequence[Entry], hardware_id: str, only_if_changed: bool
+    ) -> DiagnosticArray | None:
+        """Publish; with `only_if_changed` only where a level differs from the last time.
+
+        Returns what was published, or None.
+        """
         levels = [(entry.name, entry.level.value) for entry in entries]
         if only_if_changed and levels == self._levels:
-            return
+            return None
         self._levels = levels
         name = self._node.get_fully_qualified_name()[1:]
         now_ns = int(self._node.get_clock().now().nanoseconds)
-        self._publisher.publish(
-            diagnosis.array(make, entries, name, hardware_id, now_ns, lambda level: bytes([level]))
+        array: DiagnosticArray = diagnosis.array(
+            make, entries, name, hardware_id, now_ns, lambda level: bytes([level])
         )
+        self._publisher.publish(array)
+        return array

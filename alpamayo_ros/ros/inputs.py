@@ -9,13 +9,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
-from alpamayo_ros.buffers import LazyImage
+from alpamayo_ros.buffers import FrameSlot, LazyImage
 from alpamayo_ros.cameras.adapt import RigAdapter
 from alpamayo_ros.cameras.calibration import info_topic
 from alpamayo_ros.cameras.views import load_views
@@ -32,7 +34,7 @@ from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.ingest import COMPRESSED, RAW, PlannerSynchronizer
 from alpamayo_ros.ros.navigation import NavigationInput
 from alpamayo_ros.sources import Source, SourceReport
-from alpamayo_ros.types import ImageError, Resize
+from alpamayo_ros.types import CameraFrame, ImageError, Resize
 
 CAMERA_DEPTH = 10  # 1/3 s at 30 Hz: more would only be old by the time it is read
 ODOMETRY_DEPTH = 200  # 1 s at 200 Hz
@@ -52,8 +54,11 @@ class PlannerInputs:
         on_tick: Callable[[Any], None],
         manifest: Manifest,
         resize: Resize | None = None,
+        on_decoded: Callable[[CameraFrame], object] = lambda frame: None,
     ) -> None:
+        """`on_decoded` is called on decoding threads, with frames likely to be selected."""
         self._node, self._rig_offset = node, rig_offset
+        self._on_decoded = on_decoded
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._sources = {
             camera.name: Source(camera.name, topics.resolve(node, "camera_topics", camera.topic))
@@ -74,6 +79,7 @@ class PlannerInputs:
             self._decode_soon,
             resize,
             self._adapter,
+            self._wanted_soon,
         )
         self.synchronizer = PlannerSynchronizer(feed, now_ns)
         self.synchronizer.registerCallback(on_tick)
@@ -168,9 +174,17 @@ class PlannerInputs:
         if self._adapter is not None:
             self._adapter.add_static_transforms(message, compat.to_pose)
 
-    def _decode_soon(self, image: LazyImage) -> None:
+    def _wanted_soon(self, slot: FrameSlot) -> None:
+        camera, stamp_ns = slot.camera, slot.stamp_ns
+        self._decode_soon(
+            slot.image, lambda pixels: self._on_decoded(CameraFrame(camera, stamp_ns, pixels))
+        )
+
+    def _decode_soon(
+        self, image: LazyImage, then: Callable[[NDArray[np.uint8]], object] = lambda pixels: None
+    ) -> None:
         try:
-            self._decoders.submit(_decode, weakref.ref(image))
+            self._decoders.submit(_decode, weakref.ref(image), then)
         except RuntimeError:
             pass  # cleanup ended the decoders while a last message was on its way
 
@@ -210,13 +224,14 @@ def _draining(subscription: Any) -> Callable[[Any], None]:
     return call
 
 
-def _decode(reference: weakref.ref[LazyImage]) -> None:
+def _decode(reference: weakref.ref[LazyImage], then: Callable[[NDArray[np.uint8]], object]) -> None:
     # A frame that left its buffer while it queued is gone: where decoding cannot keep up, the
     # queue would otherwise hold every frame ever received, 6 MB each, and decode only old ones.
     image = reference()
     if image is None:
         return
     try:
-        image.get()
+        pixels = image.get()
     except ImageError:
-        pass  # kept by the image, and reported by whoever selects it
+        return  # kept by the image, and reported by whoever selects it
+    then(pixels)

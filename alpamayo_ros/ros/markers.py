@@ -1,33 +1,44 @@
-"""~/markers: what RViz and Foxglove draw of a plan, or why there is none.
+"""~/markers: what RViz and Foxglove draw of a plan, or why there is none, and of the node's health.
 
-Everything is stamped t0. The plan stays where it was made (frame_locked off), the vehicle's
-footprint follows the rig (on).
+What is of a plan is stamped t0, the health as /diagnostics is. The plan stays where it was made
+(frame_locked off), the vehicle's footprint and the texts without a plan follow the rig (on).
 """
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from builtin_interfaces.msg import Duration
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point, Vector3
 from numpy.typing import NDArray
+from rclpy.node import Node
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from alpamayo_ros import geometry
 from alpamayo_ros.messages import PathFrame
+from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import to_time
 from alpamayo_ros.types import Plan, Rejection
 from alpamayo_ros.viz import canvas
 from alpamayo_ros.viz.from_above import EGO_FRONT_M, EGO_REAR_M
 from alpamayo_ros.viz.on_camera import VEHICLE_WIDTH_M, edges
 
-NAMESPACES = ("path", "candidates", "ego", "reasoning", "status")
+NAMESPACES = ("path", "candidates", "ego", "reasoning", "status", "diagnostics")
 TEXT_HEIGHT_M = 1.0
 EGO_HEIGHT_M = 0.1  # a footprint, not a body: the ribbon has to be seen
 CANDIDATE_WIDTH_M = 0.12
 # Longer than two ticks, shorter than anyone would mistake for a live plan.
 LIFETIME = Duration(sec=0, nanosec=500_000_000)
-_TEXT_ABOVE_M, _STATUS_ABOVE_M = 3.0, 4.5
+# /diagnostics comes at 1 Hz: one may be lost, and what a dead node said last is gone soon.
+HEALTH_LIFETIME = Duration(sec=2, nanosec=500_000_000)
+HEALTH_TEXT_HEIGHT_M = 0.8
+_TEXT_ABOVE_M, _STATUS_ABOVE_M, _HEALTH_ABOVE_M = 3.0, 4.5, 7.0
+_HEALTH_COLUMNS, _HEALTH_LINES = 60, 3  # of a message: RViz breaks no lines
 
 
 def _colour(rgb: canvas.Colour, alpha: float) -> ColorRGBA:
@@ -37,6 +48,53 @@ def _colour(rgb: canvas.Colour, alpha: float) -> ColorRGBA:
 
 BLUE, WHITE = _colour(canvas.BLUE, 0.6), _colour(canvas.WHITE, 1.0)
 INK, VERMILION = _colour(canvas.INK, 0.9), _colour(canvas.VERMILION, 1.0)
+# By DiagnosticStatus's levels. Neither green, which the red-green blind take for grey, nor orange,
+# which they take for vermilion.
+LEVELS = (
+    ("OK", _colour(canvas.SKY, 1.0)),
+    ("WARN", _colour(canvas.YELLOW, 1.0)),
+    ("ERROR", VERMILION),
+    ("STALE", _colour((160, 166, 174), 1.0)),
+)
+
+
+class MarkersOutput:
+    """~/markers, from the node's start to its end: there is health to show without a plan."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publisher: Any = None
+        self._drawn = PlanMarkers()
+
+    def open(self) -> None:
+        """Publish from now on; a second call does nothing. Raises on an unusable qos_overrides."""
+        if self._publisher is None:
+            self._publisher = self._node.create_publisher(
+                MarkerArray,
+                "~/markers",
+                topics.reliable_qos(),
+                qos_overriding_options=topics.overridable(),
+            )
+
+    def plan(self, plan: Plan, frame: PathFrame) -> None:
+        """A plan or a stop, in place of the one before."""
+        self._publish(lambda: self._drawn.of_plan(plan, frame))
+
+    def rejection(self, rejection: Rejection, rig_frame_id: str) -> None:
+        """Why there is no plan."""
+        self._publish(lambda: self._drawn.of_rejection(rejection, rig_frame_id))
+
+    def health(self, diagnostics: DiagnosticArray, rig_frame_id: str) -> None:
+        """The worst of what /diagnostics was told."""
+        self._publish(lambda: of_health(diagnostics, rig_frame_id))
+
+    def clear(self) -> None:
+        """Take what is shown of plans away; the health stays."""
+        self._publish(self._drawn.clear)
+
+    def _publish(self, markers: Callable[[], MarkerArray]) -> None:
+        if self._publisher is not None and self._publisher.get_subscription_count():
+            self._publisher.publish(markers())
 
 
 class PlanMarkers:
@@ -68,16 +126,40 @@ class PlanMarkers:
     def of_rejection(self, rejection: Rejection, rig_frame_id: str) -> MarkerArray:
         """Why there is no plan, above the vehicle; the last plan fades by its own lifetime."""
         header = Header(stamp=to_time(rejection.due_ns), frame_id=rig_frame_id)
-        frame = PathFrame(rig_frame_id, rig_frame_id, geometry.identity_pose())
         words = f"no plan: {rejection.reason} [{rejection.source}]"
-        text = _text(header, "status", words, frame, _STATUS_ABOVE_M, VERMILION)
-        text.frame_locked = True
+        text = _text_above_rig(header, "status", words, _STATUS_ABOVE_M, VERMILION)
         return MarkerArray(markers=[text])
 
     def clear(self) -> MarkerArray:
-        """Deletes everything drawn before."""
-        self._candidates = 0
-        return MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
+        """Deletes everything drawn before, one by one: DELETEALL would take the health too."""
+        candidates, self._candidates = self._candidates, 0
+        gone = [("candidates", rank) for rank in range(candidates)]
+        gone += [(ns, 0) for ns in ("path", "ego", "reasoning", "status")]
+        return MarkerArray(
+            markers=[Marker(ns=ns, id=number, action=Marker.DELETE) for ns, number in gone]
+        )
+
+
+def of_health(diagnostics: DiagnosticArray, rig_frame_id: str) -> MarkerArray:
+    """The worst status above the vehicle, the first of equals: level, name and message.
+
+    It follows the rig: at 1 Hz it would otherwise fall behind a moving vehicle.
+    """
+    worst = max(diagnostics.status, key=lambda status: status.level[0])
+    level, colour = LEVELS[worst.level[0]]
+    message = textwrap.wrap(
+        worst.message,
+        _HEALTH_COLUMNS,
+        max_lines=_HEALTH_LINES,
+        placeholder=" ...",
+        break_on_hyphens=False,  # paths stay whole
+    )
+    words = "\n".join((f"{level} {worst.name}", *message))
+    header = Header(stamp=diagnostics.header.stamp, frame_id=rig_frame_id)
+    text = _text_above_rig(header, "diagnostics", words, _HEALTH_ABOVE_M, colour)
+    text.scale.z = HEALTH_TEXT_HEIGHT_M
+    text.lifetime = HEALTH_LIFETIME
+    return MarkerArray(markers=[text])
 
 
 def _ranked(plan: Plan) -> NDArray[np.float64]:
@@ -125,6 +207,16 @@ def _text(
     x, y, z = frame.frame_from_rig_t0.translation_m.tolist()
     text.pose.position = Point(x=x, y=y, z=z + above_m)
     text.text = words
+    return text
+
+
+def _text_above_rig(
+    header: Header, ns: str, words: str, above_m: float, colour: ColorRGBA
+) -> Marker:
+    """A text of no plan: it goes with the vehicle, whose frame the header names."""
+    frame = PathFrame(header.frame_id, header.frame_id, geometry.identity_pose())
+    text = _text(header, ns, words, frame, above_m, colour)
+    text.frame_locked = True
     return text
 
 

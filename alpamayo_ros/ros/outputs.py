@@ -9,7 +9,6 @@ from typing import Any
 from nav_msgs.msg import Path
 from rclpy.node import Node
 from std_msgs.msg import String
-from visualization_msgs.msg import MarkerArray
 
 from alpamayo_ros import messages
 from alpamayo_ros.messages import PathFrame
@@ -21,7 +20,7 @@ from alpamayo_ros.msg import (
 )
 from alpamayo_ros.ros import topics
 from alpamayo_ros.ros.convert import make
-from alpamayo_ros.ros.markers import PlanMarkers
+from alpamayo_ros.ros.markers import MarkersOutput
 from alpamayo_ros.safety.rulings import FallbackPlan
 from alpamayo_ros.status_messages import StatusContext, planned_status, rejected_status
 from alpamayo_ros.types import NS_PER_MS, LateReasoning, Plan, PlannerSample, Rejection
@@ -31,10 +30,10 @@ _UNSAID = 16  # plans that may wait for their reasoning
 
 
 class PlannerOutputs:
-    """Publishes under the node's own name."""
+    """Publishes under the node's own name; `markers` is the node's and outlives this."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, markers: MarkersOutput) -> None:
+        self._node, self._markers = node, markers
         plan_qos, qos = topics.output_qos(), topics.reliable_qos()
 
         def publisher(message_type: Any, topic: str, profile: Any) -> Any:
@@ -48,8 +47,6 @@ class PlannerOutputs:
         self._reasoning = publisher(String, "~/reasoning", qos)
         self._trace = publisher(ReasoningTrace, "~/reasoning_trace", qos)
         self._status = publisher(PlannerStatus, "~/status", qos)
-        self._markers = publisher(MarkerArray, "~/markers", qos)
-        self._drawn = PlanMarkers()
         self.sent_steady_s = float("-inf")  # when the last trajectory went out
         self.sequence = 0  # of trajectories, whoever made them
         # By t0, of published plans whose reasoning is to come: frame_id, and when they went out.
@@ -112,8 +109,7 @@ class PlannerOutputs:
         else:
             self._reasoning.publish(messages.reasoning(make, plan))
             self._trace.publish(messages.reasoning_trace(make, plan, frame))
-        if self._markers.get_subscription_count():
-            self._markers.publish(self._drawn.of_plan(plan, frame))
+        self._markers.plan(plan, frame)
 
     def publish_reasoning(self, late: LateReasoning) -> None:
         """Of a plan that is out; what was said of one that was refused is not."""
@@ -134,12 +130,11 @@ class PlannerOutputs:
     ) -> None:
         """A status, and its text for RViz; the stop under way comes at its own times."""
         self._status.publish(rejected_status(make, rejection, model, licence, context))
-        if self._markers.get_subscription_count():
-            self._markers.publish(self._drawn.of_rejection(rejection, rig_frame))
+        self._markers.rejection(rejection, rig_frame)
 
     def clear_markers(self) -> None:
         """Take what RViz shows of old plans away."""
-        self._markers.publish(self._drawn.clear())
+        self._markers.clear()
 
     def close(self) -> None:
         """Destroy the publishers."""
@@ -150,6 +145,5 @@ class PlannerOutputs:
             self._reasoning,
             self._trace,
             self._status,
-            self._markers,
         ):
             self._node.destroy_publisher(publisher)

@@ -21,6 +21,7 @@ from alpamayo_ros import diagnosis
 from alpamayo_ros.backends.registry import create_for
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.isolation.backend import isolated
+from alpamayo_ros.parameter_table import BY_NAME
 from alpamayo_ros.parameters import settings_from
 from alpamayo_ros.pipeline import BACKWARD_JUMP_NS, FORWARD_JUMP_NS
 from alpamayo_ros.questions import AskResult, unavailable
@@ -29,6 +30,7 @@ from alpamayo_ros.ros.declared import DeclaredParameters
 from alpamayo_ros.ros.diagnostics import Diagnostics
 from alpamayo_ros.ros.executor import PlannerExecutor, guarded
 from alpamayo_ros.ros.lifecycle import SafeLifecycleNode
+from alpamayo_ros.ros.markers import MarkersOutput
 from alpamayo_ros.ros.planning import Planning
 from alpamayo_ros.ros.process import run_node
 from alpamayo_ros.ros.questions import QuestionService
@@ -66,6 +68,8 @@ class PlannerNode(SafeLifecycleNode):
         self._availability = AvailabilityOutput(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = Diagnostics(self)
+        self._markers = MarkersOutput(self)
+        guarded(self, self._markers.open)()  # what cannot be had is for configure to refuse
         self.create_timer(
             DIAGNOSTICS_PERIOD_S,
             guarded(self, self._publish_diagnostics),
@@ -105,6 +109,7 @@ class PlannerNode(SafeLifecycleNode):
             # A second model beside it may not fit the device.
             raise ModelError("the model of before is still at work; configure again when it is not")
         self._left_behind = None
+        self._markers.open()
         values = self.parameters.values()
         settings = settings_from(values)
         backend = isolated(
@@ -119,7 +124,7 @@ class PlannerNode(SafeLifecycleNode):
         started = time.monotonic()
         backend.load()
         backend.warm_up(cameras)
-        self._planning = Planning(self, settings, backend, self._group)
+        self._planning = Planning(self, settings, backend, self._group, self._markers)
         self._planning.open(self._plan_ready.trigger)
         self._planning.engage(self._engaged.engaged)
         self._in_force = values
@@ -202,7 +207,14 @@ class PlannerNode(SafeLifecycleNode):
         )
         entries = planning.entries() if planning is not None else []
         hardware_id = str(values["hardware_id"]) or platform.node()
-        self._diagnostics.publish([first, *entries], hardware_id, only_if_changed)
+        said = self._diagnostics.publish([first, *entries], hardware_id, only_if_changed)
+        if said is not None:
+            self._markers.health(said, self._rig_frame(values))
+
+    def _rig_frame(self, values: dict[str, Any]) -> str:
+        """The one in force or as set; the default for a bad one, of which the health may speak."""
+        frame = self._in_force.get("rig_frame", values["rig_frame"])
+        return frame if isinstance(frame, str) and frame else str(BY_NAME["rig_frame"].default)
 
 
 def main() -> int:

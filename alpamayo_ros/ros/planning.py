@@ -22,13 +22,14 @@ from alpamayo_ros.planning_record import PlanningRecord
 from alpamayo_ros.questions import AskResult
 from alpamayo_ros.ros.executor import guarded
 from alpamayo_ros.ros.inputs import PlannerInputs
+from alpamayo_ros.ros.markers import MarkersOutput
 from alpamayo_ros.ros.outputs import PlannerOutputs
 from alpamayo_ros.ros.safety import PlannerSafety
 from alpamayo_ros.safety.availability import Availability, availability
 from alpamayo_ros.safety.verdict import SafetyVerdict
 from alpamayo_ros.sampling import Selection
 from alpamayo_ros.status_messages import StatusContext
-from alpamayo_ros.types import LateReasoning, Rejection, RejectionReason
+from alpamayo_ros.types import CameraFrame, LateReasoning, Rejection, RejectionReason
 from alpamayo_ros.worker import InferenceWorker, Outcome
 
 
@@ -36,9 +37,15 @@ class Planning:
     """Between configure and cleanup. Called from the planner's callback group, but for `ask`."""
 
     def __init__(
-        self, node: Node, settings: PlannerSettings, backend: PlannerBackend, group: CallbackGroup
+        self,
+        node: Node,
+        settings: PlannerSettings,
+        backend: PlannerBackend,
+        group: CallbackGroup,
+        markers: MarkersOutput,
     ) -> None:
         self._node, self._settings, self.backend, self._group = node, settings, backend, group
+        self._markers = markers
         manifest = backend.manifest
         self._policy = settings.camera_policy(manifest.cameras, manifest.name)
         self._pipeline = Pipeline(settings.pipeline, self._policy)
@@ -62,7 +69,7 @@ class Planning:
         """
         settings, node = self._settings, self._node
         self._wake = wake
-        outputs = self._outputs = PlannerOutputs(node)
+        outputs = self._outputs = PlannerOutputs(node, self._markers)
         self._safety = PlannerSafety(settings, self.backend.manifest.name, self._pipeline, outputs)
         self._inputs = PlannerInputs(
             node,
@@ -74,6 +81,7 @@ class Planning:
             guarded(node, self._on_tick),
             self.backend.manifest,
             self.backend.resize,
+            self._foresee,
         )
         self._worker = InferenceWorker(
             self.backend,
@@ -161,6 +169,12 @@ class Planning:
                     detail="a newer sample took its place while the model was at work",
                 )
             )
+
+    def _foresee(self, frame: CameraFrame) -> None:
+        """From decoding threads; before there is a worker nothing is ticking."""
+        worker = self._worker
+        if worker is not None:
+            worker.foresee(frame)
 
     def _forget_plans_in_the_making(self, reason: str) -> None:
         self._valid_from_ns = time.monotonic_ns()

@@ -18,7 +18,7 @@ Colour = tuple[int, int, int] | Sequence[int]
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 ORANGE, SKY, GREEN = (230, 159, 0), (86, 180, 233), (0, 158, 115)
-BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
+BLUE, VERMILION, YELLOW = (0, 114, 178), (213, 94, 0), (240, 228, 66)
 INK, MUTED, FAINT = (31, 37, 46), (102, 112, 125), (226, 230, 235)
 PAPER, WHITE = (250, 251, 252), (255, 255, 255)
 

@@ -15,7 +15,7 @@ from alpamayo_ros.backends.base import with_reasoning
 from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.backends.vla import VlaBackend
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import FRAME_STEP_NS, ReasoningSource
+from alpamayo_ros.types import FRAME_STEP_NS, CameraFrame, ReasoningSource
 from alpamayo_ros.vla import generation
 from alpamayo_ros.vla.initialise import write_checkpoint
 
@@ -53,6 +53,46 @@ def test_plans_of_a_moving_window(manifest: Path) -> None:
         assert set(ours.stage_ms) == set(theirs.stage_ms)
     assert fast._fast is not None
     assert fast._fast.frames.hits == 3  # of the second tick
+
+
+def test_plans_of_frames_seen_before(manifest: Path) -> None:
+    """Bit for bit the plans without foresight, over a moving window with a drop, a gap and a frame
+    twice, and another run whose stamps come again with other pictures; `forget` forgets them."""
+    ahead, plain = (backend(manifest, runtime="fast", reasoning="off") for _ in range(2))
+    assert ahead._fast is not None and plain._fast is not None and ahead.foresight == 1
+    pictures = np.random.default_rng(0).integers(0, 256, (11, 320, 576, 3), np.uint8)
+    other = pictures.copy()
+    other[:, 1::8] ^= 1  # where no print looks
+
+    def stamp(step: int) -> int:
+        return small.T0_NS + step * FRAME_STEP_NS
+
+    encoded = []
+    for shown, foreseen, window in (
+        (pictures, [0], [0, 1, 2, 3]),  # no window yet: its size is not known
+        (pictures, [4, 4, 5, 6, 2, 10], [2, 3, 4, 6]),  # 5 is dropped, 10 not yet wanted
+        (pictures, [8], [4, 6, 6, 8]),  # a gap; 6 stands twice
+        (other, [9], [4, 8, 9, 10]),  # set back behind 10, which no window shows
+        (other, [2, 3], [0, 1, 2, 3]),  # set back, and noticed
+    ):
+        for step in foreseen:
+            ahead.foresee([CameraFrame(CAMERAS[0], stamp(step), shown[step])])
+        sample = small.sample(
+            CAMERAS,
+            t0_ns=stamp(window[-1]),
+            images=shown[window][None],
+            image_stamps_ns=np.array([[stamp(step) for step in window]]),
+        )
+        counted = [planner._fast.frames.misses for planner in (ahead, plain)]
+        ours, theirs = ahead.plan(sample), plain.plan(sample)
+        for name in ("xyz_in_rig_t0", "action", "candidates_rot_in_rig_t0"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+        counted += [planner._fast.frames.misses for planner in (ahead, plain)]
+        encoded.append((counted[2] - counted[0], counted[3] - counted[1]))
+    assert encoded == [(4, 4), (0, 2), (0, 1), (1, 2), (4, 4)]
+    assert ahead._fast.frames.ahead == 4 + 1 + 1  # known ones are passed over
+    ahead.forget()
+    assert not len(ahead._fast.frames)
 
 
 @pytest.mark.parametrize("reasoning", ["before", "after"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import N_WAYPOINTS, PlannerSample
+from alpamayo_ros.types import N_WAYPOINTS, CameraFrame, PlannerSample
 from alpamayo_ros.vla import inference
 from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast import FRAME_CAPACITY
@@ -98,12 +98,18 @@ class FastRuntime:
         self, images: NDArray[np.uint8], stamps_ns: NDArray[np.int64], cameras: Sequence[int]
     ) -> list[ImageFeatures]:
         """`see`, frame by frame in the window's order."""
-
-        def encode(frames: NDArray[np.uint8]) -> list[ImageFeatures]:
-            return self.vision.encode_frames(torch.from_numpy(frames).to(self.model.device))
-
         with inference.inference_precision(self.model):
-            return self.frames.features(images, stamps_ns, cameras, encode)
+            return self.frames.features(images, stamps_ns, cameras, self._encode)
+
+    def foresee(self, frames: Sequence[CameraFrame]) -> None:
+        """Encode frames of windows to come, to the end: a device's queue would delay the plan."""
+        with inference.inference_precision(self.model):
+            self.frames.add(frames, self._encode)
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+
+    def _encode(self, frames: NDArray[np.uint8]) -> list[ImageFeatures]:
+        return self.vision.encode_frames(torch.from_numpy(frames).to(self.model.device))
 
     def pictures(self, images: NDArray[np.uint8]) -> VisionInput:
         """The grid of a window (C, F, H, W, 3) for its prompt; no patches, for `see` makes them."""
