@@ -15,7 +15,15 @@ import numpy as np
 
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.errors import ModelError
-from alpamayo_ros.types import Answer, Decisions, LateReasoning, Plan, PlannerSample, Stated
+from alpamayo_ros.types import (
+    Answer,
+    CameraFrame,
+    Decisions,
+    LateReasoning,
+    Plan,
+    PlannerSample,
+    Stated,
+)
 
 
 def digest(sample: PlannerSample) -> str:
@@ -96,6 +104,27 @@ class Thoughtful(Scripted):
         yield
         stated = Stated("to keep distance", Decisions("follow lead", "none"))
         return LateReasoning(5, stated, self.manifest.name, {"reasoning": 1.0})
+
+
+class Foreseeing(Scripted):
+    """Says in its plan which frames it was shown before."""
+
+    foresight = 2
+
+    def load(self) -> None:
+        super().load()
+        self._seen: list[str] = []
+
+    def foresee(self, frames: Sequence[CameraFrame]) -> None:
+        if any(frame.stamp_ns < 0 for frame in frames):
+            raise ValueError("a frame of before the clock")
+        self._seen += [f"{one.camera} {one.stamp_ns} {one.image.sum()}" for one in frames]
+
+    def forget(self) -> None:
+        self._seen.clear()
+
+    def plan(self, sample: PlannerSample) -> Plan:
+        return dataclasses.replace(super().plan(sample), reasoning="; ".join(self._seen))
 
 
 class NoBackendAtAll:

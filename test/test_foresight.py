@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import isolated_backends
 import numpy as np
 import pytest
 from asking import Asked, Asking, Work, answer, until
-from simulate import START_NS, ms, pipeline
+from simulate import START_NS, kinematic_manifest, ms, one_sample, pipeline
 from test_feed import READER, header, odometry
 from test_worker import SELECTIONS, WAIT_S, Outcomes, Scripted, Thoughtful, good
 
@@ -18,7 +22,7 @@ from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.buffers import FrameSlot, LazyImage
 from alpamayo_ros.feed import Feed, Reader
 from alpamayo_ros.foresight import CAPACITY, Foresight
-from alpamayo_ros.isolation.backend import IsolatedBackend
+from alpamayo_ros.isolation.backend import isolated
 from alpamayo_ros.odometry import RigOffset
 from alpamayo_ros.parameters import CameraInput
 from alpamayo_ros.sources import Source
@@ -218,12 +222,39 @@ def test_without_foresight(started: Any) -> None:
     backend = Scripted(good)
     ahead = Foresight(backend, lambda text: None)
     assert not ahead.put(frame(100)) and not ahead.pending and not ahead._waiting
-    assert IsolatedBackend.foresight == 0
     worker, outcomes = started(backend)
     worker.foresee(frame(100))
     worker.submit(SELECTIONS[-1])
     outcomes.wait_for(1)
     assert set(outcomes.done[0].stage_ms) == {"decode", "model"}
+
+
+def test_in_a_process_of_its_own() -> None:
+    """The same frames arrive there and are forgotten there; its errors are told, its loss is not:
+    whoever keeps the process tells that."""
+    backend = isolated(
+        isolated_backends.Foreseeing(kinematic_manifest()), "process", WAIT_S, WAIT_S
+    )
+    backend.load()
+    try:
+        assert backend.foresight == 2
+        rng = np.random.default_rng(0)
+        frames = [
+            CameraFrame(camera, NOW_NS, rng.integers(0, 256, (320, 576, 3), np.uint8))
+            for camera in ("front_wide", "cross_left")
+        ]
+        backend.foresee(frames)
+        seen = [f"{one.camera} {one.stamp_ns} {one.image.sum()}" for one in frames]
+        sample = one_sample()
+        assert backend.plan(sample).reasoning == "; ".join(seen)
+        backend.forget()
+        assert backend.plan(sample).reasoning == ""
+        with pytest.raises(Exception, match="a frame of before the clock"):
+            backend.foresee([replace(frames[0], stamp_ns=-1)])
+        os.kill(backend.health().pid, signal.SIGKILL)
+        backend.foresee(frames)
+    finally:
+        backend.close()
 
 
 @pytest.mark.parametrize("decode_on_arrival", [True, False])

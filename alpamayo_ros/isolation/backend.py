@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -12,10 +13,19 @@ from alpamayo_ros.backends.base import ModelHealth, PlannerBackend
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.isolation import requests
 from alpamayo_ros.isolation.codec import pack
+from alpamayo_ros.isolation.faults import ModelProcessError
 from alpamayo_ros.isolation.frames import PLAN_SLOT, QUESTION_SLOT, SharedFrames
 from alpamayo_ros.isolation.keeper import Keeper
 from alpamayo_ros.isolation.process import ModelProcess
-from alpamayo_ros.types import IMAGE_HEIGHT, IMAGE_WIDTH, Answer, LateReasoning, Plan, PlannerSample
+from alpamayo_ros.types import (
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    Answer,
+    CameraFrame,
+    LateReasoning,
+    Plan,
+    PlannerSample,
+)
 
 PLAN_PARAMETER = "plan_timeout_s"
 MODES = ("auto", "process", "thread")
@@ -38,10 +48,7 @@ def isolated(
 
 
 class IsolatedBackend(PlannerBackend):
-    """Calls that fail name why: what the backend raised, or ModelProcessError.
-
-    It has no foresight, whatever the backend there has: frames go over with the plan.
-    """
+    """Calls that fail name why: what the backend raised, or ModelProcessError."""
 
     def __init__(
         self,
@@ -65,6 +72,7 @@ class IsolatedBackend(PlannerBackend):
         failed = self._try_resize()  # meanwhile
         try:
             self._keeper.wait_loaded()
+            self.foresight = self._keeper.foresight
             if failed is not None:
                 raise ModelError(f"model {self.manifest.name}: resizing fails: {failed}")
         except Exception:
@@ -88,6 +96,17 @@ class IsolatedBackend(PlannerBackend):
         except Exception:
             self.close()
             raise
+
+    def forget(self) -> None:
+        """There; a process that was lost has forgotten by itself."""
+        with contextlib.suppress(ModelProcessError):
+            self._call(self._running.current(), {"op": requests.FORGET})
+
+    def foresee(self, frames: Sequence[CameraFrame]) -> None:
+        """There. A loss of the process is told by who keeps it, and by the plan that misses it."""
+        told, arrays = requests.pack_frames(frames)
+        with contextlib.suppress(ModelProcessError):
+            self._call(self._running.current(), {"op": requests.FORESEE, "frames": told}, arrays)
 
     def plan(self, sample: PlannerSample) -> Plan:
         """One plan of the other process. Raises ModelProcessError where it is lost or hung."""

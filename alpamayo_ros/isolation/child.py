@@ -45,6 +45,8 @@ class Server:
         actions = {
             requests.LOAD: self._load,
             requests.WARM_UP: self._warm_up,
+            requests.FORGET: self._forget,
+            requests.FORESEE: self._foresee,
             requests.PLAN: self._plan,
             requests.ASK: self._ask,
             requests.REASON: self._reason,
@@ -74,10 +76,18 @@ class Server:
         assert isinstance(backend, PlannerBackend)
         backend.load()
         self._backend = backend
-        return {}, []
+        return {requests.FORESIGHT: backend.foresight}, []
 
     def _warm_up(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
         self._loaded.warm_up(message.header["cameras"])
+        return {}, []
+
+    def _forget(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        self._loaded.forget()
+        return {}, []
+
+    def _foresee(self, message: Message) -> tuple[dict[str, Any], list[Any]]:
+        self._loaded.foresee(requests.unpack_frames(message.header["frames"], message.arrays))
         return {}, []
 
     def _plan(self, message: Message) -> tuple[dict[str, Any], list[Any]]:

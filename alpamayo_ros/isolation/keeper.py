@@ -37,6 +37,7 @@ class Keeper:
         self._frames, self._load_request = frames, load_request
         self._load_timeout_s, self._report = load_timeout_s, report
         self._cameras: tuple[str, ...] | None = None
+        self.foresight = 0  # of the backend, once it is loaded
         self._process: ModelProcess | None = None  # alive, perhaps still loading
         self._is_ready = False
         self._given_up: Exception | None = None  # why there will be no process
@@ -150,7 +151,8 @@ class Keeper:
 
     def _load(self, process: ModelProcess) -> Exception | None:
         try:
-            process.call(self._load_request, [], self._load_timeout_s, LOAD_PARAMETER)
+            told = process.call(self._load_request, [], self._load_timeout_s, LOAD_PARAMETER)
+            self.foresight = int(told.header[requests.FORESIGHT])
             if self._cameras is not None:
                 self._warm_up(process)
         except Exception as error:  # whatever a backend raises at loading, and its process' end

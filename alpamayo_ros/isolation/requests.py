@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from alpamayo_ros.isolation.channel import Message
 from alpamayo_ros.isolation.codec import ArrayReader, pack, unpack
 from alpamayo_ros.isolation.frames import SharedFrames
-from alpamayo_ros.types import Answer, LateReasoning, Plan, PlannerSample
+from alpamayo_ros.types import Answer, CameraFrame, LateReasoning, Plan, PlannerSample
 
-LOAD, WARM_UP, PLAN, ASK, REASON, STEP, DROP, CLOSE = (
-    "load", "warm_up", "plan", "ask", "reason", "step", "drop", "close",
+LOAD, WARM_UP, FORGET, FORESEE, PLAN, ASK, REASON, STEP, DROP, CLOSE = (
+    "load", "warm_up", "forget", "foresee", "plan", "ask", "reason", "step", "drop", "close",
 )  # fmt: skip
+FORESIGHT = "foresight"  # of the backend, in the reply to LOAD
 
 
 def pack_sample(
@@ -35,6 +36,17 @@ def unpack_sample(told: Mapping[str, Any], arrays: ArrayReader, frames: SharedFr
     """The sample again, its pixels a view of the slot."""
     images = frames.read(int(told["slot"]), tuple(told["shape"]))
     return unpack(PlannerSample, told["fields"], arrays, images=images)
+
+
+def pack_frames(frames: Sequence[CameraFrame]) -> tuple[list[Any], list[NDArray[Any]]]:
+    """Frames to come: they go over the socket, since a slot is a whole sample's."""
+    arrays: list[NDArray[Any]] = []
+    return [pack(frame, arrays) for frame in frames], arrays
+
+
+def unpack_frames(told: Sequence[Any], arrays: ArrayReader) -> list[CameraFrame]:
+    """The frames again. Raises ValueError where they are none."""
+    return [unpack(CameraFrame, frame, arrays) for frame in told]
 
 
 def pack_result(
