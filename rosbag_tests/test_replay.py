@@ -23,7 +23,7 @@ TICK_NS = 100_000_000
 def replayed(bag: Path, out: Path, *options: str) -> dict[str, Any]:
     """The report of a replay that ended with exit code 0."""
     assert cli.main(["replay", str(bag), "--out", str(out), *options]) == 0
-    return json.loads((out / "report.json").read_text())
+    return report_of(out)
 
 
 def published(out: Path, topic: str) -> list[Any]:
@@ -32,27 +32,40 @@ def published(out: Path, topic: str) -> list[Any]:
         return [message for _, _, message in bag.messages([f"/planner/{topic}"])]
 
 
-def test_generated_drive(generated_bag: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def generated(generated_bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a replay of the generated drive wrote; copy.json is what `--json` made."""
+    out = tmp_path_factory.mktemp("replay")
+    replayed(generated_bag, out, "--json", str(out / "copy.json"))
+    return out
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    """The report that a replay wrote."""
+    return json.loads((out / "report.json").read_text())
+
+
+def test_generated_drive(generated: Path) -> None:
     """A plan every 100 ms once 1.5 s of odometry are there; nothing is refused afterwards.
 
     7 s at 10 Hz are 70 frames; t0 = 1.5 s is the 16th, so 55 plans, give or take the edges.
     """
-    report = replayed(generated_bag, tmp_path)
+    report = report_of(generated)
     assert abs(report["plans"] - 55) <= 1
     assert set(report["rejections"]) == {"warming_up"}
     assert report["instants"] == report["plans"] + sum(report["rejections"].values())
     assert report["fallback_plans"] == 0
-    stamps = [stamp_ns(path.header.stamp) for path in published(tmp_path, "path")]
+    stamps = [stamp_ns(path.header.stamp) for path in published(generated, "path")]
     assert len(stamps) == report["plans"]
     assert set(np.diff(stamps)) == {TICK_NS}
 
 
-def test_messages_are_those_of_the_node(generated_bag: Path, tmp_path: Path) -> None:
+def test_messages_are_those_of_the_node(generated: Path) -> None:
     """64 poses stamped ahead of t0 in odometry's frame, 65 points, one status a tick."""
-    report = replayed(generated_bag, tmp_path)
-    statuses = published(tmp_path, "status")
+    report = report_of(generated)
+    statuses = published(generated, "status")
     assert len(statuses) == report["instants"]
-    paths, trajectories = published(tmp_path, "path"), published(tmp_path, "trajectory")
+    paths, trajectories = published(generated, "path"), published(generated, "trajectory")
     for path, trajectory in zip(paths, trajectories):
         t0 = stamp_ns(path.header.stamp)
         assert path.header.frame_id == trajectory.header.frame_id == "odom"
@@ -66,7 +79,7 @@ def test_messages_are_those_of_the_node(generated_bag: Path, tmp_path: Path) -> 
         # The path's poses and the trajectory's are the same numbers.
         assert path.poses[0].pose.position.x == trajectory.points[1].pose.position.x
     assert [t.sequence for t in trajectories] == list(range(1, len(trajectories) + 1))
-    assert {trace.source for trace in published(tmp_path, "reasoning_trace")} == {"trajectory"}
+    assert {trace.source for trace in published(generated, "reasoning_trace")} == {"trajectory"}
 
 
 def test_options_and_note_of_a_model(
@@ -98,13 +111,12 @@ def test_options_and_note_of_a_model(
     }
 
 
-def test_plans_start_at_the_vehicle(generated_bag: Path, tmp_path: Path) -> None:
+def test_plans_start_at_the_vehicle(generated_bag: Path, generated: Path) -> None:
     """The trajectory's first point is the odometry's pose at t0.
 
     Odometry lies at 50 Hz beside t0 and is interpolated linearly; on a curve at 2 m/s^2 lateral
     acceleration the chord over 20 ms is 0.1 mm off the arc, so 1 mm is asked for.
     """
-    replayed(generated_bag, tmp_path)
     stamps, positions = [], []
     with BagReader(generated_bag) as bag:
         for _, _, message in bag.messages(["/odom"]):
@@ -112,7 +124,7 @@ def test_plans_start_at_the_vehicle(generated_bag: Path, tmp_path: Path) -> None
             position = message.pose.pose.position
             positions.append([position.x, position.y, position.z])
     origin, track = stamps[0], np.array(positions)
-    for trajectory in published(tmp_path, "trajectory"):
+    for trajectory in published(generated, "trajectory"):
         t0_s = (stamp_ns(trajectory.header.stamp) - origin) * 1e-9
         times = (np.array(stamps) - origin) * 1e-9
         expected = [np.interp(t0_s, times, track[:, axis]) for axis in range(3)]
@@ -120,10 +132,10 @@ def test_plans_start_at_the_vehicle(generated_bag: Path, tmp_path: Path) -> None
         assert [start.x, start.y, start.z] == pytest.approx(expected, abs=1e-3)
 
 
-def test_report_and_picture(generated_bag: Path, tmp_path: Path) -> None:
+def test_report_and_picture(generated: Path) -> None:
     """Every documented key; 7 s hold no plan with a whole future, and no score is made up."""
-    report = replayed(generated_bag, tmp_path, "--json", str(tmp_path / "copy.json"))
-    assert json.loads((tmp_path / "copy.json").read_text()) == report
+    report = report_of(generated)
+    assert json.loads((generated / "copy.json").read_text()) == report
     for key in ("ade_m", "fde_m"):
         assert set(report[key]) == {"planner", "constant_velocity", "stand_still"}
         for row in report[key].values():
@@ -132,7 +144,7 @@ def test_report_and_picture(generated_bag: Path, tmp_path: Path) -> None:
     assert report["scored_instants"] == 0
     assert report["unscored_instants"] == report["plans"]
     assert set(report["stage_ms"]) >= {"decode", "model"}
-    picture = cv2.imread(str(tmp_path / "overview.png"))
+    picture = cv2.imread(str(generated / "overview.png"))
     assert picture is not None and picture.shape[1] == 1600 and picture.std() > 10
 
 
