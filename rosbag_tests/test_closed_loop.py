@@ -194,12 +194,13 @@ def test_the_demo_waits_for_no_model_that_cannot_load(
 
 def test_bad_parameters_end_the_world_with_the_remedy(bench: Bench) -> None:
     """Exit code 1 and the choices."""
-    for parameters, words in (
+    said = (
         ({"scenario": "moon"}, "no scenario 'moon'; there are straight"),
         ({"seconds": 0}, "parameter seconds is 0, wanted 1 to 600"),
         ({"image_transport": "theora"}, "wanted compressed or raw"),
-    ):
-        world = bench.start("world_node", **parameters)
+    )
+    worlds = [bench.start("world_node", **parameters) for parameters, _ in said]
+    for world, (_, words) in zip(worlds, said):
         bench.wait(lambda: not world.alive, DRIVE_S, "its end")  # noqa: B023 (waited for here)
         assert world.process.returncode == 1
         assert words in world.output
