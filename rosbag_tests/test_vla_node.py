@@ -71,7 +71,8 @@ def test_every_sample_taken_gives_a_plan_and_its_reasoning(
         hear(bench, ReasoningTrace, "reasoning_trace"),
     )
     candidates = hear(bench, CandidateTrajectories, "candidates")
-    drive = planning(bench, checkpoints["r1"], "samples=3", "choice=medoid", isolation="auto")
+    options = ("samples=3", "choice=medoid", "max_new_tokens=4", "flow_steps=3")
+    drive = planning(bench, checkpoints["r1"], *options, isolation="auto")
     client = bench.client("ask", AskScene)
     refused = _asked(bench, client, AskScene.Request(question="Is the lane ahead free?"))
     assert not refused.success and "does not answer questions" in refused.message
@@ -132,6 +133,8 @@ def test_1_5_with_one_camera_navigation_and_a_question(
         checkpoints["1.5"],
         "guidance_weight=1.5",
         "max_answer_tokens=4",
+        "max_new_tokens=4",
+        "flow_steps=3",
         ask_timeout_s=1.0,
         camera_names=["front_wide"],
         camera_topics=["/camera/front_wide/image/compressed"],
