@@ -10,23 +10,25 @@ import pytest
 # One after the other in one worker, and after all others: tests whose processes keep the rhythm of
 # the machine's clock.
 PROCESSES = "rosbag_tests/"
-# One after the other in one worker too, for the recording that they share and so that two never
-# start their nodes at once; but beside the unit tests of the other worker.
+# One after the other in one worker too, for the recording that they share, while the other worker
+# has the unit tests: nodes wait for half of their time, and alone they leave the machine idle.
 BESIDE = "rosbag_tests/ beside test/"
 NOT_ALONE = tuple(
     f"{PROCESSES}test_{name}.py"
     for name in (
         *("compat", "faults", "faults_of_models", "replay"),  # no processes
-        # Processes that wait for each other, however long that takes: their time is simulated.
+        # Processes that wait for each other, however long that takes.
         *("closed_loop", "bench_smoke", "doctor_live", "executor", "fault_processes"),
         *("frames_and_navigation", "isolation_node", "lifecycle", "markers", "policy"),
-        *("questions", "replay_processes", "safety_node", "student_node", "time", "vla_node"),
+        *("questions", "replay_processes", "safety_node", "student_node", "time"),
     )
 )
+# As patient, and slow: it goes to whichever worker is free first.
+VLA_NODE = f"{PROCESSES}test_vla_node.py"
 # In one worker, for the fixtures that they share. Other tests go by file.
 TOGETHER = ("test/student/",)
 # What takes long comes first: then both workers end at about the same time.
-ORDER = (BESIDE, *TOGETHER, "test/vla/", "test/", PROCESSES)
+ORDER = (BESIDE, *TOGETHER, VLA_NODE, "test/vla/", "test/", PROCESSES)
 
 # With it each process that tests start would compile the package anew, 0.1 s of 0.7.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -34,7 +36,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 def _scope(nodeid: str) -> str:
     file = nodeid.split("::", 1)[0]
-    if file.startswith(PROCESSES):
+    if file.startswith(PROCESSES) and file != VLA_NODE:
         return BESIDE if file in NOT_ALONE else PROCESSES
     return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
