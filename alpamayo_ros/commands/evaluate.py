@@ -102,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
         results = run_jobs(jobs, args.out / "shards", machines, on_result)
     finally:
         progress.close()
-    evaluation = collect(jobs, results, labels)
+    order = [one.label for one in contenders if one.is_model]
+    evaluation = collect(jobs, results, labels, order)
     content = write_results(evaluation, args.out, args.seed, settings, started_s)
     write_json(args.json, content)
     if str(args.json) != "-":

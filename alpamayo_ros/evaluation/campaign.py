@@ -66,14 +66,14 @@ def jobs_of(contenders: Sequence[Entrant], bags: Mapping[str, Path]) -> list[Job
     """Every entrant on every bag (label -> path), in an order that spares work.
 
     A model's bags one after the other, so that a process loads it once; on a bag first who looks,
-    then who can do with what that one read of it.
+    which takes longest, then who can do with what another one read of it.
     """
     by_model: dict[tuple[str, str], list[Entrant]] = {}
     for entrant in contenders:
         if entrant.is_model:
             key = entrant.settings.model, repr(sorted(entrant.settings.model_options.items()))
             by_model.setdefault(key, []).append(entrant)
-    blocks = list(by_model.values())
+    blocks = sorted(by_model.values(), key=lambda block: not any(one.black for one in block))
     blocks[0] = [*blocks[0], *(entrant for entrant in contenders if not entrant.is_model)]
     return [
         Job(path, label, entrant)

@@ -51,8 +51,13 @@ def _place(planner: str) -> str:
     return BASELINES_LABEL if planner in BASELINES else planner
 
 
-def collect(jobs: Sequence[Job], results: Sequence[Result], bags: Mapping[str, Path]) -> Evaluation:
-    """The rows of all jobs; a bag that failed for one planner counts for none.
+def collect(
+    jobs: Sequence[Job],
+    results: Sequence[Result],
+    bags: Mapping[str, Path],
+    models: Sequence[str],
+) -> Evaluation:
+    """The rows of all jobs in the order of `models`; a bag that failed for one counts for none.
 
     Raises BagError where no bag could be read.
     """
@@ -62,7 +67,6 @@ def collect(jobs: Sequence[Job], results: Sequence[Result], bags: Mapping[str, P
             failed.setdefault(job.bag_label, result)
     if len(failed) == len(bags):
         raise BagError("no bag can be evaluated:\n" + "\n".join(failed.values()))
-    models = list(dict.fromkeys(job.entrant.label for job in jobs if job.entrant.is_model))
     places = {label: place for place, label in enumerate(bags)}
     kept = [
         result
