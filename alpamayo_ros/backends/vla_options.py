@@ -154,6 +154,8 @@ def _converted(name: str, value: Any, kind: str, manifest: Manifest) -> Any:
         ):
             raise ModelError(f"{where} a mapping of file names to sha256")
         return value
+    if name == "reasoning" and value is False:
+        return "off"  # which YAML reads as false where it has no quotes
     if kind == "bool":
         if not isinstance(value, bool):
             raise ModelError(f"{where} true or false")

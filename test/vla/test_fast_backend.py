@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from vla import small_model as small
 
 from alpamayo_ros.backends.base import with_reasoning
@@ -193,3 +194,10 @@ def test_drafted_reasoning(manifest: Path) -> None:
 def test_wrong_options(manifest: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         backend(manifest, **options)
+
+
+def test_off_without_quotes(manifest: Path) -> None:
+    """`reasoning: off` as people write it: YAML's false."""
+    options = yaml.safe_load("{runtime: fast, reasoning: off}")
+    made = create_backend(str(manifest), "", options)
+    assert isinstance(made, VlaBackend) and made.options.reasoning == "off"
