@@ -276,10 +276,12 @@ def actors_of(resources: Mapping[str, float], items: int | None, machines: Machi
     if machines.gpus:
         room = min(room, int(resources.get("GPU", 0)) // machines.gpus)
     if room < 1:
-        wanted = f"{machines.gpus} GPU and a CPU" if machines.gpus else "a CPU"
+        wanted, other = "a CPU", ""
+        if machines.gpus:
+            wanted = f"{machines.gpus} GPU and a CPU"
+            other = ", or have the model's options (device, provider, runtime) name a CPU"
         raise UserError(
             f"the Ray cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} "
-            f"GPUs, and a worker wants {wanted}: add a node that has them"
-            + (", or set the model's option device=cpu" if machines.gpus else "")
+            f"GPUs, and a worker wants {wanted}: add a node that has them{other}"
         )
     return min(limit for limit in (room, items, machines.actors) if limit)

@@ -147,7 +147,8 @@ def check_steadiness(
     known = [pose for pose in recent if pose.is_motion_known]
     if len(known) < 2:
         return None
-    known = known[:: -(-len(known) // MAX_POSES)]
+    stride = -(-len(known) // MAX_POSES)
+    known = known[::-stride][::-1]  # with the newest
     times_s = np.array([pose.stamp_ns - known[0].stamp_ns for pose in known]) / NS_PER_S
     speeds_mps = np.array([pose.speed_mps for pose in known])
     changes = np.abs(speeds_mps - speeds_mps[:, None])

@@ -233,7 +233,8 @@ def test_same_rows_in_processes_and_after_a_kill(
 
 @needs_kitti
 def test_a_kill_in_the_middle_of_a_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plans that were made are not made again, and the rows are those of a run that was not."""
+    """Plans that were made are not made again, whatever a second kill stops, and the rows are those
+    of a run that was not killed."""
     asked = ["--bags", str(shorter(KITTI, tmp_path / "one", 2.5)), "--jobs", "1"]
     whole = evaluated(tmp_path / "whole", *asked)
     planned: list[int] = []
@@ -251,12 +252,32 @@ def test_a_kill_in_the_middle_of_a_bag(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(journal, "_SHARE", 0.0)
     resumed = tmp_path / "resumed"
     assert cli.main(["evaluate", *asked, "--out", str(resumed)]) == 130
+    taken, plan_at = [], journal.Journal.plan_at
+
+    def killed(self: journal.Journal, t0_ns: int) -> Any:
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        taken.append(t0_ns)
+        return plan_at(self, t0_ns)
+
+    with monkeypatch.context() as soon:  # before all that was planned is taken up
+        soon.setattr(journal.Journal, "plan_at", killed)
+        assert cli.main(["evaluate", *asked, "--out", str(resumed)]) == 130
     limit = 1000
     assert evaluated(resumed, *asked) == whole
     assert len(planned) == len(set(planned))
     same = [(tmp_path / name / "rows.parquet").read_bytes() for name in ("whole", "resumed")]
     assert same[0] == same[1]
     assert [path.suffix for path in (resumed / "shards").iterdir()] == [".parquet"] * 2
+
+
+def test_a_part_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of a cluster without the caller's folder goes on without."""
+    monkeypatch.setattr(journal, "EVERY_S", 0.0)
+    kept = journal.Journal(tmp_path / "of the caller" / "a.part")
+    kept.keep([])
+    kept.keep([])
+    assert not list(tmp_path.iterdir())
 
 
 @needs_kitti

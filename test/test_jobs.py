@@ -63,7 +63,7 @@ def _backend(**options: str) -> KinematicBackend:
     return KinematicBackend(load_manifest("kinematic").with_options(options))
 
 
-def _vla(**options: str) -> VlaBackend:
+def _vla(**options: str | None) -> VlaBackend:
     return VlaBackend(load_manifest("alpamayo_1_5").with_options(options))
 
 
@@ -72,7 +72,8 @@ def test_models_that_want_the_machine_for_themselves() -> None:
     assert wants_machine(_vla()) and wants_machine(_vla(device="cpu"))
     assert needs_gpu(_vla()) and not needs_gpu(_vla(device="cpu"))
     bare = replace(load_manifest("alpamayo_1_5"), options={"checkpoint": "x"})
-    assert needs_gpu(VlaBackend(bare))  # its default
+    assert needs_gpu(VlaBackend(bare)) and needs_gpu(_vla(device=None))  # its default
+    assert needs_gpu(_backend(expert_runtime="tensorrt"))
     assert not wants_machine(_backend()) and not needs_gpu(_backend())
     for option in ({"device": "cuda:0"}, {"runtime": "tensorrt"}, {"provider": "cuda"}):
         assert wants_machine(_backend(**option)) and needs_gpu(_backend(**option))

@@ -34,11 +34,12 @@ from alpamayo_ros.bags.replay import ReplayResult
 from alpamayo_ros.bags.report import report
 from alpamayo_ros.bags.ticks import Ticks
 from alpamayo_ros.bags.writer import BagWriter
+from alpamayo_ros.buffers import PoseBuffer
 from alpamayo_ros.commands.replay import add_planner_arguments, planner_settings, print_report
-from alpamayo_ros.control.follower import Follower
+from alpamayo_ros.control.follower import Follower, FollowerSettings
 from alpamayo_ros.control.watch import Watch
 from alpamayo_ros.manifest import load_manifest
-from alpamayo_ros.motion import MotionLimits, check_speed
+from alpamayo_ros.motion import MotionLimits, check_speed, motion_at
 from alpamayo_ros.parameters import settings_from
 from alpamayo_ros.pipeline import Pipeline
 from alpamayo_ros.sampling import SamplingLimits, Selection
@@ -241,6 +242,40 @@ def test_the_controller_hears_it() -> None:
 
 
 # ---- a real drive ----------------------------------------------------------------------------
+
+
+def bare(time_s: float, x_m: float) -> EgoPose:
+    """A pose on the x axis, without its motion."""
+    position, quaternion = np.array([x_m, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])
+    return EgoPose(round(time_s * NS_PER_S), position, quaternion, np.nan, np.nan)
+
+
+@pytest.mark.parametrize("stamped_s", [3600.0, -5.0])
+def test_the_controller_follows_stamps_that_step(stamped_s: float) -> None:
+    """One stamp an hour ahead, then right ones; or a clock that is set back: heard all the same."""
+    watch = Watch(Follower(FollowerSettings()), motion_by_poses=True)
+    for k in range(150):
+        is_off = k == 100 if stamped_s > 0 else k >= 100
+        watch.hear(bare(1000.0 + 0.02 * k + stamped_s * is_off, 0.2 * k))
+    newest = watch._recent[-1]
+    assert newest.stamp_ns == round((1002.98 + min(stamped_s, 0.0)) * NS_PER_S)
+    assert newest.speed_mps == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("rate_hz", [45, 60])
+def test_the_newest_pose_counts_at_any_rate(rate_hz: int) -> None:
+    """1.5 m ahead of the others it is doubted, however many are in the check: its speed is used."""
+    for seed in range(40):
+        count = round(2.5 * rate_hz)
+        off = np.random.default_rng(seed).uniform(-0.1, 0.1, count)
+        times_s = 1000.0 + (np.arange(count) + off) / rate_hz
+        buffer = PoseBuffer(3 * NS_PER_S)
+        for k, time_s in enumerate(times_s):
+            buffer.add(bare(time_s, 10.0 * (time_s - 1000.0) + 1.5 * (k == count - 1)))
+        newest = buffer.newest
+        assert newest is not None
+        found = motion_at(buffer, newest.stamp_ns, MotionLimits(motion_by_poses=True), 0)
+        assert isinstance(found, Rejection)
 
 
 def kitti(target: Path) -> Path:

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from alpamayo_ros.backends.base import PlannerBackend
 from alpamayo_ros.jobs import Machines, cores
 
-_ON_GPU = {"device": ("cuda",), "provider": ("cuda", "tensorrt"), "runtime": ("tensorrt",)}
+_ON_GPU = {
+    "device": ("cuda",), "provider": ("cuda", "tensorrt"), "runtime": ("tensorrt",),
+    "expert_runtime": ("tensorrt",),
+}  # fmt: skip
 _DEVICES = {"vla": "cuda"}  # of backends whose default is no CPU
 
 
 def needs_gpu(backend: PlannerBackend) -> bool:
     """Whether its options name one."""
     manifest = backend.manifest
-    options = {"device": _DEVICES.get(manifest.backend, "cpu"), **manifest.options}
+    given = {name: value for name, value in manifest.options.items() if value is not None}
+    options = {"device": _DEVICES.get(manifest.backend, "cpu"), **given}
     return any(str(options.get(name, "")).startswith(gpus) for name, gpus in _ON_GPU.items())
 
 

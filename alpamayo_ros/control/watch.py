@@ -15,6 +15,7 @@ from alpamayo_ros import geometry
 from alpamayo_ros.buffers import PoseBuffer
 from alpamayo_ros.control.follower import ControlCommand, ControlState, Follower, RigState
 from alpamayo_ros.motion import BELIEVED, MotionLimits, check_motion, is_elsewhere
+from alpamayo_ros.pipeline import BACKWARD_JUMP_NS
 from alpamayo_ros.pose_motion import WINDOW_NS
 from alpamayo_ros.types import NS_PER_S, EgoPose
 
@@ -71,7 +72,9 @@ class Watch:
         if pose.is_motion_known:
             return pose
         newest = self._poses.newest
-        if newest is not None and is_elsewhere(newest, pose):
+        if newest is not None and pose.stamp_ns < newest.stamp_ns - BACKWARD_JUMP_NS:
+            self._poses.clear()  # its clock was set back, or one stamp was of the future
+        elif newest is not None and is_elsewhere(newest, pose):
             self._poses.relocate()
         if not self._poses.add(pose):
             return None

@@ -94,6 +94,7 @@ def run_jobs(
 
     A bag that cannot be read gives its reason instead; a model that cannot be had raises.
     """
+    folder = folder.resolve()  # a worker on another machine of a cluster starts in another folder
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[int, Result] = {}
     paths = [folder / f"{_name(job)}.parquet" for job in jobs]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from alpamayo_ros.errors import UserError
 from alpamayo_ros.evaluation import tables
 from alpamayo_ros.evaluation.figures import COLUMNS
 from alpamayo_ros.evaluation.tables import PATHS, PLANNED, TIMING, Row, Shard, columns_of
+
+LOGGER = logging.getLogger(__name__)
 
 EVERY_S = 30.0
 _SHARE = 20.0  # all rows are written each time: no more than this part of the time goes into it
@@ -33,17 +37,21 @@ class Journal:
 
     def plan_at(self, t0_ns: int) -> Row | None:
         """The row of an instant that the killed run had planned."""
-        row = self._known.get(t0_ns)
+        row = self._known.pop(t0_ns, None)
         if row is not None:
             self.reused_s += row[TIMING] / 1e3
         return row
 
     def keep(self, rows: Sequence[Row]) -> None:
-        """All rows so far; written if it is time. Raises UserError where they cannot be."""
+        """All rows so far; written if it is time, with those that are still to be taken up."""
         started_s = time.monotonic()
         if self._path is None or started_s < self._next_s:
             return
-        tables.store(self._path, Shard(columns_of(rows)))
+        try:
+            tables.store(self._path, Shard(columns_of([*rows, *self._known.values()])))
+        except UserError as error:  # a worker of a cluster may see no folder of the caller's
+            self._path = None
+            LOGGER.warning("%s; a kill loses what this worker has planned", error)
         ended_s = time.monotonic()
         self._next_s = ended_s + max(EVERY_S, _SHARE * (ended_s - started_s))
 
