@@ -18,8 +18,8 @@ NOT_ALONE = tuple(
     for name in (
         *("compat", "faults", "faults_of_models", "replay"),  # no processes
         # Processes that wait for each other, however long that takes.
-        *("bench_smoke", "closed_loop", "executor", "fault_processes", "frames_and_navigation"),
-        *("lifecycle", "markers", "policy", "replay_processes", "student_node"),
+        *("bench_smoke", "executor", "frames_and_navigation", "lifecycle", "markers", "policy"),
+        *("replay_processes", "student_node"),
     )
 )
 # As patient, and slow: it goes to whichever worker is free first.

@@ -74,9 +74,9 @@ class _TestBackend(KinematicBackend):
             plan = dataclasses.replace(plan, action=action, xyz_in_rig_t0=xyz, rot_in_rig_t0=rot)
         follows = "reason_steps" in self.manifest.options
         self._t0_ns = plan.t0_ns
-        return dataclasses.replace(
-            plan, reasoning=f"navigation={sample.navigation}", reasoning_follows=follows
-        )
+        notes = (f"foreseen={len(self._foreseen)}",) if self.foresight else ()
+        words = f"navigation={sample.navigation}"
+        return dataclasses.replace(plan, reasoning=words, reasoning_follows=follows, notes=notes)
 
     def reason(self) -> Generator[None, None, LateReasoning]:
         """After `reason_steps` of 10 ms."""
