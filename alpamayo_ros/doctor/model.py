@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from alpamayo_ros.backends import placement
 from alpamayo_ros.backends.registry import create_backend
 from alpamayo_ros.backends.vla_options import VlaOptions
 from alpamayo_ros.deployment.options import StudentOptions
@@ -37,12 +38,7 @@ def check_model(model: str, options: Mapping[str, Any], with_hashes: bool) -> It
 def needs_gpu(model: str, options: Mapping[str, Any]) -> bool:
     """Whether the model is to run on one, as far as its options tell."""
     try:
-        manifest = create_backend(model, options=options).manifest
-        if manifest.backend == "student":
-            student = StudentOptions.from_manifest(manifest)
-            where = (student.device, student.provider, student.runtime)
-            return any(name.startswith(("cuda", "tensorrt")) for name in where)
-        return manifest.backend == "vla" and VlaOptions.from_manifest(manifest).device != "cpu"
+        return placement.needs_gpu(create_backend(model, options=options))
     except UserError:
         return False
 

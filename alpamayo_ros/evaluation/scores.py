@@ -6,7 +6,7 @@ About 1.4 KB a row; texts and paths stay in the shards' files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class Scores:
     without_plan: Counter[str]  # why -> instants
     details: list[str]  # of the failures, the first DETAILS different ones
 
-    def of(self, instants: Mapping[Instant, int] | set[Instant]) -> NDArray[np.intp]:
+    def of(self, instants: Container[Instant]) -> NDArray[np.intp]:
         """The places of the instants that are among these."""
         return np.flatnonzero([instant in instants for instant in self.instants])
 
@@ -55,8 +55,8 @@ def read_scores(shards: Sequence[StoredShard]) -> dict[str, Scores]:
     return scores_of(read_columns(shard, _NAMES) for shard in shards)
 
 
-def scores_of(tables: Any) -> dict[str, Scores]:
-    """As `read_scores`, of tables at hand: an iterable of Columns, of one or more planners each."""
+def scores_of(tables: Iterable[Columns]) -> dict[str, Scores]:
+    """As `read_scores`, of tables at hand, of one or more planners each."""
     parts: dict[str, list[Scores]] = {}
     words: dict[str, str] = {}  # the same few, in every row of every file
     for table in tables:
