@@ -18,7 +18,7 @@ from alpamayo_ros.types import (
 )
 
 
-def standstill(cameras: Sequence[str]) -> PlannerSample:
+def standstill(cameras: Sequence[str], navigation: str | None = None) -> PlannerSample:
     """A sample of these cameras that is all grey and does not move."""
     indices = sorted(CAMERA_NAMES.index(name) for name in cameras)
     stamps = np.arange(N_FRAMES, dtype=np.int64) * FRAME_STEP_NS
@@ -33,4 +33,5 @@ def standstill(cameras: Sequence[str]) -> PlannerSample:
         acceleration_mps2=0.0,
         yaw_rate_rps=0.0,
         odometry_from_rig_t0=geometry.identity_pose(),
+        navigation=navigation,
     )

@@ -120,14 +120,16 @@ class VlaBackend(PlannerBackend):
     def warm_up(self, cameras: Sequence[str]) -> None:
         """One plan of a grey standstill: allocations and kernels of the first are paid for here.
 
-        On CUDA `fast` captures the shapes of a plan without navigation text; others run without.
+        On CUDA `fast` captures what plans need, without navigation text and with a common one.
         """
         from alpamayo_ros.vla import generation
         from alpamayo_ros.vla.fast import deviation
 
         if self._fast is not None:
-            self._fast.captures.open = self._model.model.device.type == "cuda"
-        self.plan(standstill(cameras))
+            self._fast.captures.open = self._fast.captures.wanted
+        # Guidance needs a text; what is captured of such a plan serves plans without one, too.
+        guided = self.options.guidance_weight is not None and self.manifest.takes_navigation
+        self.plan(standstill(cameras, "Turn left in 30m" if guided else None))
         if self._unsaid is not None:
             generation.finish(self.reason())
         if self._fast is not None:

@@ -146,10 +146,30 @@ def _bicubic(planes: Tensor, height: int, width: int) -> Tensor:
 def patchify(images: Tensor, config: VisionConfig | None = None) -> Tensor:
     """Images (N, H, W, 3) uint8 to patches (N * H/16 * W/16, 1536) float32 in [-1, 1].
 
-    Patches that the encoder merges, 2 x 2, follow one another; a patch is (3, 2, 16, 16): colour,
-    the frame twice, rows, columns. ModelError: sides that do not divide.
+    In the order of `still_patches`; a patch is (3, 2, 16, 16): colour, the frame twice, rows,
+    columns. ModelError: sides that do not divide.
     """
     config = config or VisionConfig()
+    patches = _cut(images, config).permute(0, 1, 4, 2, 5, 7, 3, 6).contiguous()
+    values = _scaled(patches)
+    still = values.unsqueeze(6).expand(*values.shape[:6], config.temporal_patch, -1, -1)
+    return still.reshape(values.shape[:5].numel(), -1)
+
+
+def still_patches(images: Tensor, config: VisionConfig | None = None) -> Tensor:
+    """Images (N, H, W, 3) uint8 to patches (N, H/16 * W/16, 768) float32 in [-1, 1].
+
+    Those that the encoder merges, 2 x 2, follow one another; a patch is (16, 16, 3) as the image
+    has it: rows, columns, colour. Errors as `patchify`.
+    """
+    cut = _cut(images, config or VisionConfig()).flatten(6)  # a row's pixels are copied as one
+    patches = cut.permute(0, 1, 4, 2, 5, 3, 6).contiguous()
+    return _scaled(patches).view(len(images), patches.shape[1:5].numel(), -1)
+
+
+def _cut(images: Tensor, config: VisionConfig) -> Tensor:
+    """(N, H, W, 3) as (N, block row, row in block, pixel row, block column, column in block, pixel
+    column, colour)."""
     count, height, width, _ = images.shape
     if height % config.factor or width % config.factor:
         raise ModelError(
@@ -157,10 +177,9 @@ def patchify(images: Tensor, config: VisionConfig | None = None) -> Tensor:
             f"{config.factor}; resize them first"
         )
     down, across = height // config.factor, width // config.factor
-    cut = images.reshape(count, down, config.merge, config.patch, across, config.merge, -1, 3)
-    # (N, block row, block column, row in block, column in block, colour, pixel row, pixel column)
-    patches = cut.permute(0, 1, 4, 2, 5, 7, 3, 6).contiguous()
-    # What mean 0.5 and deviation 0.5 of pixels in [0, 1] come to, computed as the release does.
-    values = patches.float().sub_(127.5).div_(127.5)
-    still = values.unsqueeze(6).expand(*values.shape[:6], config.temporal_patch, -1, -1)
-    return still.reshape(count * down * across * config.merge**2, -1)
+    return images.reshape(count, down, config.merge, config.patch, across, config.merge, -1, 3)
+
+
+def _scaled(pixels: Tensor) -> Tensor:
+    """What mean 0.5 and deviation 0.5 of pixels in [0, 1] come to, computed as the release does."""
+    return pixels.float().sub_(127.5).div_(127.5)

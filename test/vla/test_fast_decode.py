@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,9 +21,9 @@ SAMPLINGS = st.builds(
 
 @st.composite
 def logits(draw_from: st.DrawFn) -> torch.Tensor:
-    """Rows of any shape: flat, peaked, with equals, more columns than candidates or fewer."""
+    """Rows of any shape: flat, peaked, with equals; few columns, which are sorted, and more."""
     seed, spread = draw_from(st.integers(0, 2**31)), draw_from(st.floats(0.0, 12.0))
-    columns = draw_from(st.sampled_from([5, 300, 1024, 3000]))
+    columns = draw_from(st.sampled_from([5, 300, decode.SMALL, decode.SMALL + 1, 6000]))
     generator = torch.Generator().manual_seed(seed)
     made = torch.randn(draw_from(st.integers(1, 4)), columns, generator=generator) * spread
     return made.round() if draw_from(st.booleans()) else made
@@ -44,9 +46,15 @@ def test_the_nucleus(made: torch.Tensor, sampling: TokenSampling) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31), SAMPLINGS)
-def test_the_draw(seed: int, sampling: TokenSampling) -> None:
-    """The token of the same lots, though trajectory rows are never multiplied."""
+@given(st.integers(0, 2**31), SAMPLINGS, st.sampled_from([0, decode.SMALL]))
+def test_the_draw(seed: int, sampling: TokenSampling, sorted_whole: int) -> None:
+    """The token of the same lots, though trajectory rows are never multiplied; with the small
+    model's vocabulary sorted whole and not."""
+    with mock.patch.object(decode, "SMALL", sorted_whole):
+        check_the_draw(seed, sampling)
+
+
+def check_the_draw(seed: int, sampling: TokenSampling) -> None:
     model = small.model("1.5")
     head = FastHead(model)
     hidden = torch.randn(3, 64, generator=torch.Generator().manual_seed(seed)) * 4

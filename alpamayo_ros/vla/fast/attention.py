@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+ALIGNED = 16  # places; of two bytes each they are more than a kernel asks for
+
 
 def causal(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """A prompt to itself: q (B, H, T, d), k and v (B, kv heads, T, d) to (B, H, T, d).
@@ -48,7 +50,8 @@ def shared_and_own(
 ) -> Tensor:
     """q (N, H, t, d) over `shared` (B, kv heads, P, d), N a multiple of B, and `own` (N, kv, E, d).
 
-    Masks are true where seen: (B, 1, 1, P), and (N, 1, t, E) or (N, 1, 1, E). (N, H, t, d).
+    `shared_mask` (B, 1, 1, P) and `own_mask` (N, 1, t, E) are true where seen; an `own_mask` of one
+    row, (N or 1, 1, 1, E), may be of `additive`. (N, H, t, d).
     """
     count, heads, length, width = q.shape
     keys, values = shared
@@ -63,9 +66,21 @@ def shared_and_own(
     sums = sums.reshape(count, kv_heads, -1, 1)
     if own_mask is not None and own_mask.shape[2] > 1:
         own_mask = own_mask.repeat(1, 1, group, 1)
-    mine, lse = with_lse(q.reshape(count, kv_heads, -1, width), *own, own_mask, scale)
+    mine, lse = with_lse(grouped.flatten(0, 1), *own, own_mask, scale)
     merged = torch.lerp(parts, mine, (lse.unsqueeze(-1) - sums).sigmoid().to(mine.dtype))
     return merged.reshape(count, heads, length, width)
+
+
+def additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where `mask` (..., E) is true, -inf elsewhere, of that dtype.
+
+    Rows begin at multiples of 16 bytes: CUDA's kernel takes no others.
+    """
+    padded = -mask.shape[-1] % ALIGNED
+    seen = functional.pad(mask, (0, padded)) if padded else mask
+    bias = torch.zeros(seen.shape, dtype=dtype, device=mask.device)
+    bias = bias.masked_fill_(seen.logical_not(), float("-inf"))
+    return bias[..., : mask.shape[-1]]
 
 
 def with_lse(
@@ -73,22 +88,22 @@ def with_lse(
 ) -> tuple[Tensor, Tensor]:
     """Attention (B, H, t, d) and its log-sum-exp (B, H, t) fp32, heads as many as k has.
 
-    The CUDA branches were not executed: there was no GPU at hand when they were written.
+    `mask` (B or 1, 1, t or 1, E) is true where seen or made by `additive` of q's dtype. The CUDA
+    branches were run on shapes alone: there was no GPU at hand when they were written.
     """
+    bias = mask
+    if mask is not None:
+        bias = additive(mask, q.dtype) if mask.dtype == torch.bool else mask
+        bias = bias.expand(len(q), q.shape[1], q.shape[2], -1)
     if q.device.type == "cpu":
-        additive = None
-        if mask is not None:
-            additive = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
-            additive = additive.expand(len(q), -1, q.shape[2], -1)
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, attn_mask=additive, scale=scale
+            q, k, v, attn_mask=bias, scale=scale
         )
         return out, lse
-    if mask is None and q.dtype in (torch.float16, torch.bfloat16):
+    if bias is None and q.dtype in (torch.float16, torch.bfloat16):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale)[:2]
         return out, lse
-    scores = (q @ k.transpose(-1, -2)).float() * scale
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    lse = scores.logsumexp(dim=-1)
-    return (scores - lse.unsqueeze(-1)).exp().to(v.dtype) @ v, lse
+    out, lse = torch.ops.aten._scaled_dot_product_efficient_attention(
+        q, k, v, bias, True, scale=scale
+    )[:2]
+    return out, lse[:, :, : q.shape[2]]  # it fills up rows

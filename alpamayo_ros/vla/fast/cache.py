@@ -41,6 +41,7 @@ class Own:
     """What N samples have behind a shared prompt, `room` places each.
 
     One sample writes into the prompt's own buffer, which has the room, and reads it in one piece.
+    Where `shared` is a prompt's stem alone, the first places hold the prompt's `tail`.
     """
 
     shared: Shared
@@ -48,6 +49,7 @@ class Own:
     room: int
     in_place: bool = True  # whether the prompt's own buffer may be written behind `shared.length`
     length: int = 0  # places in use, by the sample that has most
+    tail: int = 0  # of these, the prompt's last tokens
     _layers: list[Pair] = field(init=False, repr=False)
     _whole: bool = field(init=False)
 
@@ -71,6 +73,16 @@ class Own:
                 for tensor in pair:
                     # A dropped sample's places are masked and never written: 0 * NaN is NaN.
                     tensor.zero_()
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt, wherever they stand."""
+        return self.shared.length + self.tail
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.shared.layers[0][0].dtype
 
     def pair(self, layer: int, end: int) -> Pair:
         """(N, kv heads, end, d) each."""
@@ -112,7 +124,8 @@ class Own:
     ) -> Tensor:
         """q (M, H, t, d) of `rows` over the prompt and their first `end` places; (M, H, t, d).
 
-        `mask` (M, 1, t or 1, end) and `shared_visible` (B, P) are true where seen; None: all is.
+        `mask` (M, 1, t or 1, end), true where seen or of `additive`, and `shared_visible` (B, P),
+        true where seen; None: all is.
         """
         if self._whole and rows is None and mask is None and shared_visible is None:
             keys, values = self.shared.layers[layer]

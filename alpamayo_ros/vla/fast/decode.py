@@ -16,6 +16,7 @@ from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.token_sampling import TokenSampling, filter_logits
 
 CANDIDATES = 1024
+SMALL = 4096  # tokens: all of so few are sorted sooner than it is settled that a part will do
 # The reference compares an fp32 cumulative sum with 1 - p. Where a token's mass lies nearer to the
 # limit than that sum is exact, the reference's own way decides.
 MARGIN = 1e-5
@@ -62,7 +63,7 @@ class FastHead:
 def nucleus(logits: Tensor, sampling: TokenSampling) -> tuple[Nucleus, Tensor]:
     """What `filter_logits` leaves of logits (N, V), with its probabilities; and whether (1,) bool
     it is not certain, so that `filtered` has to say. Nothing waits for the device."""
-    if sampling.top_k is None and sampling.top_p < 1.0:
+    if sampling.top_k is None and sampling.top_p < 1.0 and logits.shape[1] > SMALL:
         return _among_likeliest(logits / sampling.temperature, sampling.top_p)
     return filtered(logits, sampling), _no(logits)
 

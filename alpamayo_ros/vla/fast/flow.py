@@ -17,12 +17,34 @@ from torch.nn import functional
 
 from alpamayo_ros.types import N_WAYPOINTS
 from alpamayo_ros.vla.action_projection import NORM_EPS, RMSNorm
-from alpamayo_ros.vla.config import ACTION_DIMS
+from alpamayo_ros.vla.fast.attention import additive
 from alpamayo_ros.vla.fast.cache import Own
-from alpamayo_ros.vla.fast.layers import TextLayer, norm, rms_norm
+from alpamayo_ros.vla.fast.layers import Norm, TextLayer
 from alpamayo_ros.vla.fast.rotary import PositionTable
 from alpamayo_ros.vla.flow_matching import time_grid
 from alpamayo_ros.vla.model import AlpamayoModel
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What N samples' waypoints see of their own places, as it is known behind a reasoning.
+
+    Pads among the first `valid` places, behind a sample's <|im_end|>, stay in sight.
+    """
+
+    own: Own
+    offset: Tensor  # (N,) the index that a sample's waypoints go on from
+    valid: Tensor  # (N,) how many of its first places a sample sees
+
+    @property
+    def first_position(self) -> Tensor:
+        """(N,) of each sample's first waypoint."""
+        delta = self.own.shared.rope_delta
+        return self.offset + delta.repeat_interleave(self.own.count // len(delta), 0)[:, 0]
+
+    def seen(self, count: int) -> Tensor:
+        """(N, count) bool: which of the first places are seen. Nothing waits for the device."""
+        return torch.arange(count, device=self.valid.device) < self.valid[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +54,20 @@ class Branch:
     own: Own  # with N_WAYPOINTS places of room behind `end`
     end: int  # where the waypoints' own keys go
     first_position: Tensor  # (N,) of each sample's first waypoint
-    mask: Tensor | None  # (N, 1, 1, end + 64) true where seen; None: all is
+    mask: Tensor | None  # (N, 1, 1, end + 64) of `additive`; None: all is seen
     shared_visible: Tensor | None  # (B, P) true where seen; None: all is
 
 
-def branch(
-    version: str, own: Own, offset: Tensor, valid: Tensor, visible: Tensor | None = None
-) -> Branch:
-    """Behind tokens of which a sample sees the first `valid` (N,), `visible` (N, E) of them.
-
-    `offset` (N,) is the index that its waypoints go on from. R1 leaves a batch's pads in sight.
-    """
-    shared = own.shared
-    end = int(valid.max())
-    each = own.count // len(shared.rope_delta)
-    first = offset + shared.rope_delta.repeat_interleave(each, 0)[:, 0]
-    places = torch.arange(end, device=valid.device)
-    seen = places < valid[:, None]
-    if visible is not None:
-        seen = seen & visible[:, :end]
+def branch(version: str, view: View) -> Branch:
+    """Waypoints straight behind what is seen. R1 leaves a batch's pads in sight."""
+    end = int(view.valid.max())
+    seen = view.seen(end)
     mask = None
     if not bool(seen.all()):
-        mask = functional.pad(seen, (0, N_WAYPOINTS), value=True)[:, None, None]
-    return Branch(own, end, first, mask, None if version == "r1" else shared.visible)
+        seen = functional.pad(seen, (0, N_WAYPOINTS), value=True)[:, None, None]
+        mask = additive(seen, view.own.dtype)
+    shared_visible = None if version == "r1" else view.own.shared.visible
+    return Branch(view.own, end, view.first_position, mask, shared_visible)
 
 
 class FastExpert:
@@ -65,6 +78,13 @@ class FastExpert:
         self._expert = cast(Any, model.expert)
         self._projection: Any = model.action_in_proj
         self._layers = [TextLayer(layer) for layer in self._expert.layers]
+        self._norm = Norm.of(self._expert.norm)
+        trunk: Any = self._projection.encoder.trunk
+        self._trunk = [
+            Norm(module.weight, NORM_EPS) if isinstance(module, RMSNorm) else module
+            for module in trunk[1:]
+        ]
+        self._frequencies = torch.stack([one.freqs[0] for one in self._projection.sinus])
         self._scale = float(self._expert.layers[0].self_attn.scaling)
         self._table = PositionTable(self._expert.rotary_emb, self._expert.norm.weight.new_zeros(1))
 
@@ -116,19 +136,13 @@ class FastExpert:
 
     def embed(self, x: Tensor, time_part: Tensor) -> Tensor:
         """Actions (N, 64, 2) at one time to embeddings (N, 64, width)."""
-        projection = self._projection
-        trunk = projection.encoder.trunk
-        frequencies = torch.stack([one.freqs[0] for one in projection.sinus])
-        angles = x.float()[..., None] * frequencies * (2.0 * math.pi)
-        features = torch.cat((angles.sin(), angles.cos()), dim=-1).flatten(2) * math.sqrt(2.0)
-        weight = trunk[0].weight[:, : ACTION_DIMS * 2 * frequencies.shape[1]]
-        h = functional.linear(features.to(weight.dtype), weight) + time_part
-        for module in trunk[1:]:
-            if isinstance(module, RMSNorm) and h.dtype == torch.float32:
-                h = rms_norm(h, module.weight, NORM_EPS)
-            else:
-                h = module(h)
-        result: Tensor = projection.norm(h)
+        angles = x.float()[..., None] * self._frequencies * (2.0 * math.pi)
+        features = torch.cat((angles.sin(), angles.cos()), dim=-1).mul_(math.sqrt(2.0)).flatten(2)
+        weight = self._projection.encoder.trunk[0].weight[:, : features.shape[-1]]
+        h = functional.linear(features.to(weight.dtype), weight, time_part)
+        for module in self._trunk:
+            h = module(h)
+        result: Tensor = self._projection.norm(h)
         return result
 
     def velocities(
@@ -149,5 +163,5 @@ class FastExpert:
                     one.own.attend(i, q[part], end, self._scale, None, one.mask, one.shared_visible)
                 )
             h = layer.finish(h, seen[0] if len(seen) == 1 else torch.cat(seen))
-        v = self._model.action_out_proj(norm(self._expert.norm, h)).float()
+        v = self._model.action_out_proj(self._norm(h)).float()
         return list(v.split(count))

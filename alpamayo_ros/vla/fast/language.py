@@ -12,7 +12,7 @@ from torch import Tensor
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla.fast.attention import causal, last_to_all
 from alpamayo_ros.vla.fast.cache import Own, Pair, Shared, buffers
-from alpamayo_ros.vla.fast.layers import TextLayer, norm
+from alpamayo_ros.vla.fast.layers import Norm, TextLayer
 from alpamayo_ros.vla.fast.rotary import PositionTable, tables
 from alpamayo_ros.vla.generation import ImageFeatures, Prompt
 from alpamayo_ros.vla.model import AlpamayoModel
@@ -41,6 +41,7 @@ class FastLanguage:
         self.text = model.vlm.model.language_model
         self.heads = self.text.layers[0].self_attn
         self.layers = [TextLayer(layer) for layer in self.text.layers]
+        self._norm = Norm.of(self.text.norm)
         like = self.text.embed_tokens.weight.new_zeros(1)
         self.table = PositionTable(self.text.rotary_emb, like)
         self._layouts: OrderedDict[bytes, Layout] = OrderedDict()
@@ -137,7 +138,7 @@ class FastLanguage:
                 deep = features.deepstack[i].to(x.dtype)
                 x.view(-1, x.shape[-1]).index_add_(0, image_places, deep)
         assert kept is not None
-        hidden = norm(self.text.norm, x[:, -1])
+        hidden = self._norm(x[:, -1])
         return Shared(kept, length, hidden, layout.rope_delta, layout.visible)
 
     def extend(
@@ -171,7 +172,7 @@ class FastLanguage:
             seen = own.attend(i, q, end, self.heads.scaling, rows, mask, own.shared.visible)
             x = layer.finish(x, seen)
         own.length = max(own.length, start + count)
-        return norm(self.text.norm, x)
+        return self._norm(x)
 
     def step(
         self,
@@ -183,14 +184,15 @@ class FastLanguage:
     ) -> Tensor:
         """`extend` by one token (N, 1) at a place (1,) known to the device alone: (N, hidden).
 
-        `turned` are its angles (N, 1, 1, d), `seen` (N, 1, 1, room) the places that it looks at.
+        `turned` are its angles (N, 1, 1, d), `seen` (N or 1, 1, 1, room) the places that it looks
+        at, of `additive`.
         """
         x = self.text.embed_tokens(tokens)
         for i, layer in enumerate(self.layers):
             q, k, v = layer.project(x, *turned)
             own.write_at(i, k, v, place)
             x = layer.finish(x, own.attend(i, q, own.room, self.heads.scaling, None, seen))
-        return norm(self.text.norm, x)[:, 0]
+        return self._norm(x)[:, 0]
 
 
 def _chunk_mask(

@@ -16,29 +16,46 @@ from torch.nn import functional
 from alpamayo_ros.vla.fast.rotary import rotate
 
 
-def norm(module: Any, x: Tensor) -> Tensor:
-    """Qwen3-VL's RMS norm, of its weight or of one for each head."""
-    return rms_norm(x, module.weight, module.variance_epsilon)
+class Norm:
+    """Qwen3-VL's RMS norm with a weight (..., d): x (..., d) over its root mean square in fp32."""
 
+    def __init__(self, weight: Tensor, epsilon: float) -> None:
+        self._weight, self._epsilon = weight, epsilon
+        # Made once: a constant made in every call is a kernel of its own.
+        self._added = torch.full((1,), epsilon, device=weight.device)
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """x (..., d) over its root mean square, which is made in fp32, times a weight (..., d)."""
-    wide = x.float()
-    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    scale = torch.addcmul(wide.new_full((1,), epsilon), length, length, value=1.0 / x.shape[-1])
-    return times((wide * scale.rsqrt_()).to(x.dtype), weight)
+    @classmethod
+    def of(cls, module: Any) -> Norm:
+        """As a module of transformers computes it."""
+        return cls(module.weight, module.variance_epsilon)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x in its own type before the weight, as the reference rounds it."""
+        width = x.shape[-1]
+        if x.device.type == "cuda":  # one kernel there, and the same sums
+            return times(functional.rms_norm(x, (width,), None, self._epsilon), self._weight)
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, 2, -1, True)
+        scale = torch.addcmul(self._added, length, length, value=1.0 / width).rsqrt_()
+        return times((wide * scale).to(x.dtype), self._weight)
 
 
 # What was just made is changed in place: fresh memory of a prompt's size costs a CPU more than the
 # sums in it do.
-def plus(fresh: Tensor, x: Tensor) -> Tensor:
-    """Their sum, in `fresh` where that has its type."""
-    return fresh.add_(x) if torch.result_type(fresh, x) == fresh.dtype else fresh + x
-
-
 def times(fresh: Tensor, x: Tensor) -> Tensor:
     """Their product, in `fresh` where that has its type."""
-    return fresh.mul_(x) if torch.result_type(fresh, x) == fresh.dtype else fresh * x
+    return fresh.mul_(x) if x.dtype == fresh.dtype else fresh * x
+
+
+def plus_linear(fresh: Tensor, linear: nn.Module, x: Tensor) -> Tensor:
+    """`fresh` (B, T, out) + linear(x) of x (B, T, in), in `fresh`: the product is added as it is
+    made. A quantised layer's is made first."""
+    if type(linear) is nn.Linear and linear.bias is None and fresh.dtype == x.dtype:
+        rows = fresh.view(-1, fresh.shape[-1])
+        rows.addmm_(x.reshape(-1, x.shape[-1]), linear.weight.t())
+        return fresh
+    product: Tensor = linear(x)
+    return product.add_(fresh) if product.dtype == fresh.dtype else product + fresh
 
 
 class TextLayer:
@@ -46,16 +63,21 @@ class TextLayer:
 
     def __init__(self, layer: Any) -> None:
         attention = layer.self_attn
-        self._layer, self._width = layer, int(attention.head_dim)
+        self._mlp, self._out = layer.mlp, attention.o_proj
+        self._width = int(attention.head_dim)
         linears = attention.q_proj, attention.k_proj, attention.v_proj
         self._heads, self._kv_heads, _ = (one.out_features // self._width for one in linears)
         self._projections = Beside(linears)
         self._gate_up = Beside((layer.mlp.gate_proj, layer.mlp.up_proj))
-        weights = (
-            attention.q_norm.weight.expand(self._heads, -1),
-            attention.k_norm.weight.expand(self._kv_heads, -1),
+        self._before, self._between = map(
+            Norm.of, (layer.input_layernorm, layer.post_attention_layernorm)
         )
-        self._norms, self._epsilon = (torch.cat(weights), attention.q_norm.variance_epsilon)
+        queries = attention.q_norm.weight.expand(self._heads, -1)
+        keys = attention.k_norm.weight.expand(self._kv_heads, -1)
+        self._norms = tuple(
+            Norm(weight, attention.q_norm.variance_epsilon)
+            for weight in (torch.cat((queries, keys)), queries, keys)
+        )
 
     def project(
         self, x: Tensor, cos: Tensor, sin: Tensor, queries: int | None = None
@@ -64,32 +86,33 @@ class TextLayer:
 
         `queries` takes q of the last so many tokens alone.
         """
-        x = norm(self._layer.input_layernorm, x)
+        x = self._before(x)
+        both, of_queries, of_keys = self._norms
         if queries is None:
             qkv = self._split(self._projections(x))
-            turned = self._turned(qkv[:, :, : -self._kv_heads], self._norms, cos, sin)
-            q, k = turned[:, :, : self._heads], turned[:, :, self._heads :]
+            q, k = rotate(both(qkv[:, :, : -self._kv_heads]), cos, sin).split(
+                (self._heads, self._kv_heads), dim=2
+            )
         else:
             last = self._split(self._projections(x[:, -queries:], 0, 1))
-            q = self._turned(last, self._norms[: self._heads], cos[:, -queries:], sin[:, -queries:])
+            q = rotate(of_queries(last), cos[:, -queries:], sin[:, -queries:])
             qkv = self._split(self._projections(x, 1, 3))
-            k = self._turned(qkv[:, :, : self._kv_heads], self._norms[self._heads :], cos, sin)
+            k = rotate(of_keys(qkv[:, :, : self._kv_heads]), cos, sin)
         v = qkv[:, :, -self._kv_heads :]
         return q.transpose(1, 2).to(v.dtype), k.transpose(1, 2), v.transpose(1, 2)
 
     def finish(self, x: Tensor, seen: Tensor) -> Tensor:
-        """States (B, T, width) behind the layer, of those before it and what its heads saw."""
-        layer = self._layer
+        """States (B, T, width) behind the layer, of those before it and what its heads saw.
+
+        They take the place of `x`.
+        """
         joined = seen.transpose(1, 2).reshape(len(x), x.shape[1], -1)
-        x = plus(layer.self_attn.o_proj(joined), x)
-        gate, up = self._gate_up(norm(layer.post_attention_layernorm, x)).chunk(2, dim=-1)
-        return plus(layer.mlp.down_proj(times(layer.mlp.act_fn(gate), up)), x)
+        x = plus_linear(x, self._out, joined)
+        gate, up = self._gate_up(self._between(x)).chunk(2, dim=-1)
+        return plus_linear(x, self._mlp.down_proj, times(self._mlp.act_fn(gate), up))
 
     def _split(self, projected: Tensor) -> Tensor:
         return projected.view(*projected.shape[:2], -1, self._width)
-
-    def _turned(self, heads: Tensor, weight: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return rotate(rms_norm(heads, weight, self._epsilon), cos, sin)
 
 
 class Beside:

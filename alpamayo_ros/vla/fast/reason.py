@@ -13,6 +13,7 @@ from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast.cache import Own
 from alpamayo_ros.vla.fast.decode import FastHead, attempt, certain, lots
 from alpamayo_ros.vla.fast.draft import Draft
+from alpamayo_ros.vla.fast.flow import View
 from alpamayo_ros.vla.fast.language import FastLanguage
 from alpamayo_ros.vla.generation import Prompt, finish
 from alpamayo_ros.vla.model import AlpamayoModel
@@ -30,10 +31,11 @@ class Reasoned:
     offset: Tensor  # (N,) index behind each sample's trajectory start; L + new where there is none
 
     @property
-    def valid(self) -> Tensor:
-        """(N,) places behind the prompt that a sample's waypoints see."""
-        new = self.sequences.shape[1] - self.own.shared.length
-        return (self.offset - self.own.shared.length).clamp(max=new - 1)
+    def view(self) -> View:
+        """What the waypoints see: all but the last token, which is in nobody's cache."""
+        places = self.sequences.shape[1] - self.own.shared.length
+        valid = (self.offset - self.own.shared.length).clamp(max=places - 1)
+        return View(self.own, self.offset, valid)
 
 
 class FastReasoner:
@@ -101,7 +103,7 @@ class FastReasoner:
         if new is None:
             if state is not None and generator is not None:
                 generator.set_state(state)
-            own.length = 0
+            own.length = own.tail
             new = yield from self._run(own, sampling, max_new_tokens, generator, False, None)
         assert new is not None
         return self._joined(prompt, own, new, force_start)
@@ -124,12 +126,12 @@ class FastReasoner:
         shared = own.shared
         each = own.count // len(shared.last_hidden)
         hidden = shared.last_hidden.repeat_interleave(each, 0)[:, None]
-        new = sequences[:, shared.length : -1]
+        new = sequences[:, own.prompt_length : -1]
         if decode is not None:
-            states = [decode(new[:, i], i)[:, None].clone() for i in range(new.shape[1])]
+            states = [decode(new[:, i], own.tail + i)[:, None].clone() for i in range(new.shape[1])]
             hidden = torch.cat((hidden, *states), dim=1)
         elif new.shape[1]:
-            hidden = torch.cat((hidden, self._language.extend(own, new, 0)), dim=1)
+            hidden = torch.cat((hidden, self._language.extend(own, new, own.tail)), dim=1)
         return self._reasoned(own, sequences), hidden
 
     def _reasoned(self, own: Own, sequences: Tensor) -> Reasoned:
@@ -182,14 +184,14 @@ class FastReasoner:
                 break
             if said[-1] == vocabulary.traj_future_start:
                 # As in `_run`: the start goes into the cache, a pad stands for the token behind it.
-                self._pass(own, said[-1:], len(said) - 1, decode)
+                self._pass(own, said[-1:], own.tail + len(said) - 1, decode)
                 said.append(vocabulary.pad)
                 break
             guess = draft.guess([*context, *said], max_new_tokens - len(said) - 1)
-            states = self._pass(own, [said[-1], *guess], len(said) - 1, decode)
+            states = self._pass(own, [said[-1], *guess], own.tail + len(said) - 1, decode)
             yield
         draft.remember(context, said)
-        own.length = len(said)
+        own.length = own.tail + len(said)
         return states.new_tensor([said], dtype=torch.long)
 
     def _known(self, logits: Tensor, sampling: TokenSampling, drawn: Tensor | None) -> list[int]:
@@ -257,10 +259,11 @@ class FastReasoner:
             if dropping and any(has_started) and not all(on):
                 return None
             fed = token if rows is None else token[rows]
+            place = own.tail + len(columns) - 1
             if decode is not None:
-                hidden = decode(fed, len(columns) - 1)
+                hidden = decode(fed, place)
             else:
-                hidden = self._language.extend(own, fed[:, None], len(columns) - 1, rows)[:, 0]
+                hidden = self._language.extend(own, fed[:, None], place, rows)[:, 0]
             if all(has_started):
                 # The reference draws one token more to bring the start into the cache; it is there.
                 columns.append(torch.full_like(token, vocabulary.pad))
@@ -293,11 +296,9 @@ class FastReasoner:
         without = ~(new == start).any(dim=1)
         if not bool(without.any()):
             return new
-        # The last token drawn is in nobody's cache yet; it and the start go in for these samples.
-        last = torch.where(without, new[:, -1], pad)
+        # The last token drawn is in nobody's cache yet, and may be a sample's own start.
         begin = torch.where(without, start, pad)
-        rows = without.nonzero()[:, 0]
-        pair = torch.stack((last, begin), dim=1)[rows]
-        self._language.extend(own, pair, new.shape[1] - 1, rows)
+        pair = torch.stack((new[:, -1], begin), dim=1)
+        self._language.extend(own, pair, own.tail + new.shape[1] - 1)
         padding = torch.full_like(begin, pad)
         return torch.cat((new, begin[:, None], padding[:, None]), dim=1)

@@ -6,7 +6,7 @@ The same weights, seed and options give the same tokens and, within fp32's round
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,15 +16,16 @@ from torch import Tensor
 from alpamayo_ros.errors import ModelError
 from alpamayo_ros.types import N_WAYPOINTS, CameraFrame, PlannerSample
 from alpamayo_ros.vla import inference
-from alpamayo_ros.vla.expert import first_after_start
 from alpamayo_ros.vla.fast import FRAME_CAPACITY
 from alpamayo_ros.vla.fast.cache import Own, Shared
 from alpamayo_ros.vla.fast.captured import CapturedPlan, Captures, PlanShape
 from alpamayo_ros.vla.fast.draft import Draft
-from alpamayo_ros.vla.fast.flow import Branch, FastExpert, branch
+from alpamayo_ros.vla.fast.flow import Branch, FastExpert, View, branch
 from alpamayo_ros.vla.fast.frame_cache import FrameCache
+from alpamayo_ros.vla.fast.guidance import unguided
 from alpamayo_ros.vla.fast.language import FastLanguage
 from alpamayo_ros.vla.fast.reason import FastReasoner, Reasoned
+from alpamayo_ros.vla.fast.stem import Division, divide
 from alpamayo_ros.vla.fast.stream import Stream
 from alpamayo_ros.vla.fast.vision import FastVision, joined
 from alpamayo_ros.vla.generation import ImageFeatures, Prompt
@@ -40,6 +41,7 @@ class Fork:
     """A prompt as it was read for a trajectory without reasoning: the reasoning goes on from it."""
 
     prompt: Prompt
+    division: Division | None
     shared: Shared
     options: PlanningOptions
     seed: int | None
@@ -66,7 +68,7 @@ class FastRuntime:
         if model.device.type == "cuda":
             # Matrices were laid side by side: where they were before is given back.
             torch.cuda.empty_cache()
-        self.captures = Captures(self.language, self.expert)
+        self.captures = Captures(self.language, self.expert, model.device.type == "cuda")
         self.fork: Fork | None = None  # of the newest plan with its reasoning still to come
 
     @property
@@ -161,12 +163,18 @@ class FastRuntime:
                     )
                     features = joined(frames)
             with clock.stage("prefill"):
-                own = self.prefill(prompt, features, options, sequences, frames)
+                # Before the prompt is read: the division waits for the device.
+                division = self._divided(prompt)
+                new = _new_tokens(prompt, options, sequences)
+                shared = self.read(prompt, features, options, new, frames)
                 if reasoning == "after":
-                    self.fork = Fork(prompt, own.shared, options, seed)
-                captured = self._captured(prompt, own, options)
+                    self.fork = Fork(prompt, division, shared, options, seed)
+                captured = self._captured(
+                    division, shared, new, options.n_samples, self._steps(options),
+                    options.guidance_weight,
+                )  # fmt: skip
                 decode = captured.decode if captured else None
-                own = captured.own if captured else own
+                own = captured.own if captured else self._own(shared, options, new)
             with clock.stage("reasoning"):
                 if sequences is None:
                     reasoned = self.reasoner.reason(
@@ -178,14 +186,13 @@ class FastRuntime:
             if noise is None:
                 noise = inference.draw_noise(model, own.count, seed)
             with clock.stage("flow"):
-                noise = noise * options.flow_temperature
+                noise, weight = noise * options.flow_temperature, options.guidance_weight
                 if captured is not None:
-                    normalised = captured.denoise(reasoned.offset, reasoned.valid, noise)
+                    views = self.views(prompt, features, reasoned, weight, captured.unguided)
+                    normalised = captured.denoise(views, noise, weight)
                 else:
-                    branches = self.branches(prompt, features, reasoned, options.guidance_weight)
-                    normalised = self.expert.denoise(
-                        branches, noise, self._steps(options), options.guidance_weight
-                    )
+                    branches = self.branches(prompt, features, reasoned, weight)
+                    normalised = self.expert.denoise(branches, noise, self._steps(options), weight)
             with clock.stage("unicycle"):
                 n = options.n_samples
                 speed = model.action_space.estimate_speed_t0(
@@ -206,19 +213,13 @@ class FastRuntime:
         The tokens are those that "before" would have drawn for a single sample with the same seed.
         The precision is entered anew in every step: a plan may be made between two.
         """
-        options = fork.options
-        rows = len(fork.prompt.input_ids)
-        own = Own(fork.shared, rows, options.max_new_tokens + 1, in_place=False)
-        decode = None
+        options, shared = fork.options, fork.shared
+        rows, room = len(fork.prompt.input_ids), options.max_new_tokens + 1
         with inference.inference_precision(self.model):
-            self.language.table.reserve(
-                fork.shared.length + int(fork.shared.rope_delta.max()) + own.room + 1
-            )
-            if rows == 1:
-                shape = PlanShape(fork.shared.length, own.room, 1, 0)
-                captured = self.captures.take(shape, fork.shared)
-                if captured is not None:
-                    own, decode = captured.own, captured.decode
+            self.language.table.reserve(shared.length + int(shared.rope_delta.max()) + room + 1)
+            captured = self._captured(fork.division, shared, room, 1, 0, None)
+            decode = captured.decode if captured else None
+            own = captured.own if captured else Own(shared, rows, room, in_place=False)
         steps = self.reasoner.steps(
             fork.prompt, own, options.tokens, options.max_new_tokens,
             inference.seeded(fork.seed, self.model.device), decode=decode,
@@ -235,13 +236,25 @@ class FastRuntime:
     def _steps(self, options: PlanningOptions) -> int:
         return options.flow_steps or self.model.config.flow_steps
 
-    def _captured(self, prompt: Prompt, own: Own, options: PlanningOptions) -> CapturedPlan | None:
-        """For a single prompt without guidance, of a shape that was captured."""
-        if len(prompt.input_ids) > 1 or options.guidance_weight is not None:
+    def _divided(self, prompt: Prompt) -> Division | None:
+        """None where the prompt has no stem, or nothing could be captured for it."""
+        return divide(prompt, self.model.vocabulary) if self.captures.in_use else None
+
+    def _captured(
+        self,
+        division: Division | None,
+        shared: Shared,
+        new: int,
+        samples: int,
+        steps: int,
+        guidance: float | None,
+    ) -> CapturedPlan | None:
+        """For a single prompt with a stem and `new` tokens, of a shape that was captured."""
+        if division is None or shared.visible is not None:
             return None
-        length = prompt.input_ids.shape[1]
-        shape = PlanShape(length, own.room - N_WAYPOINTS, own.count, self._steps(options))
-        return self.captures.take(shape, own.shared)
+        room = division.room(self.model.config.version, new)
+        shape = PlanShape(division.stem, room, samples, steps, guidance)
+        return self.captures.take(shape, shared)
 
     def prefill(
         self,
@@ -255,18 +268,30 @@ class FastRuntime:
 
         `frames` are the features one by one, where what was read of them may serve again.
         """
-        length = prompt.input_ids.shape[1]
-        # Two tokens more than asked for: a forced start, and what stands behind it.
-        new = options.max_new_tokens + 2 if sequences is None else sequences.shape[1] - length
-        room = new + N_WAYPOINTS
-        single = options.n_samples == 1
-        behind = room if single else 0
+        new = _new_tokens(prompt, options, sequences)
+        return self._own(self.read(prompt, features, options, new, frames), options, new)
+
+    def read(
+        self,
+        prompt: Prompt,
+        features: ImageFeatures,
+        options: PlanningOptions,
+        new: int,
+        frames: Sequence[ImageFeatures] | None = None,
+    ) -> Shared:
+        """Keys and values of a prompt, with room behind them where a single sample may write."""
+        length, room = prompt.input_ids.shape[1], new + N_WAYPOINTS
+        behind = room if options.n_samples == 1 else 0
         if self.stream is not None and frames is not None:
             shared = self.stream.read(prompt, frames, behind)
         else:
             shared = self.language.read(prompt, features, behind)
         self.language.table.reserve(length + int(shared.rope_delta.max()) + room + 1)
-        return Own(shared, len(prompt.input_ids) * options.n_samples, room)
+        return shared
+
+    def _own(self, shared: Shared, options: PlanningOptions, new: int) -> Own:
+        count = len(shared.last_hidden) * options.n_samples
+        return Own(shared, count, new + N_WAYPOINTS)
 
     def branches(
         self,
@@ -276,40 +301,29 @@ class FastRuntime:
         guidance_weight: float | None,
     ) -> list[Branch]:
         """What the waypoints see; with guidance, also without the navigation text."""
-        version = self.model.config.version
-        guided = branch(version, reasoned.own, reasoned.offset, reasoned.valid)
+        views = self.views(prompt, features, reasoned, guidance_weight)
+        return [branch(self.model.config.version, view) for view in views]
+
+    def views(
+        self,
+        prompt: Prompt,
+        features: ImageFeatures,
+        reasoned: Reasoned,
+        guidance_weight: float | None,
+        own: Own | None = None,
+    ) -> list[View]:
+        """As `branches`; `own` is as `unguided` takes it."""
         if guidance_weight is None:
-            return [guided]
-        return [guided, self.unguided(prompt, features, reasoned)]
+            return [reasoned.view]
+        bare = unguided(self.model, self.language, prompt, features, reasoned, own)
+        return [reasoned.view, bare]
 
-    def unguided(self, prompt: Prompt, features: ImageFeatures, reasoned: Reasoned) -> Branch:
-        """The same reasoning behind the prompt without its navigation text.
 
-        Pictures and history lie before the route: of a single prompt their keys and values serve
-        again, and only what follows the route is read anew.
-        """
-        model, vocabulary = self.model, self.model.vocabulary
-        shared = reasoned.own.shared
-        tokens = reasoned.sequences[:, shared.length :]
-        bare, attention = inference.unguided_ids(model, prompt)
-        if len(bare) == 1 and shared.visible is None:
-            kept = int((prompt.input_ids[0] == vocabulary.id_of("route_start")).int().argmax())
-            before = Shared(shared.layers, kept, shared.last_hidden, shared.rope_delta, None)
-        else:
-            stripped = replace(prompt, input_ids=bare, attention_mask=attention)
-            before, kept = self.language.read(stripped, features, 0), bare.shape[1]
-        suffix = bare[:, kept:].expand(reasoned.own.count, -1) if kept < bare.shape[1] else None
-        start = first_after_start(tokens, vocabulary.traj_future_start)
-        padded = inference.padded_sequences(model, tokens)
-        visible = padded != vocabulary.pad
-        extra = 0
-        if suffix is not None:
-            extra = suffix.shape[1]
-            padded = torch.cat((suffix, padded), dim=1)
-            visible = torch.cat((torch.ones_like(suffix, dtype=torch.bool), visible), dim=1)
-        own = Own(before, reasoned.own.count, padded.shape[1] + N_WAYPOINTS, in_place=False)
-        self.language.extend(own, padded, 0, visible=visible)
-        return branch(model.config.version, own, bare.shape[1] + start, extra + start, visible)
+def _new_tokens(prompt: Prompt, options: PlanningOptions, sequences: Tensor | None) -> int:
+    """How many there may be behind the prompt."""
+    if sequences is not None:
+        return sequences.shape[1] - prompt.input_ids.shape[1]
+    return options.max_new_tokens + 2  # a forced start, and what stands behind it
 
 
 def without_reasoning(model: AlpamayoModel, prompt: Prompt, n_samples: int) -> Tensor:

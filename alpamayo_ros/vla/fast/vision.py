@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alpamayo_ros.vla.fast.rotary import rotate, signed
+from alpamayo_ros.vla.fast.vision_attention import attention_of
 from alpamayo_ros.vla.generation import ImageFeatures
 from alpamayo_ros.vla.model import AlpamayoModel
-from alpamayo_ros.vla.vision_input import VisionConfig, patchify, resize, smart_resize
-
-# Heads of fewer columns take a CPU longer than heads of so many that end in zeros.
-NARROW = 16
+from alpamayo_ros.vla.vision_input import VisionConfig, resize, smart_resize, still_patches
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +24,7 @@ class GridConstants:
     """What depends on an image's rows and columns of patches alone."""
 
     embedding: Tensor  # (patches, hidden), the learned positions resampled
-    cos: Tensor  # (patches, 1, head_dim) fp32
-    sin: Tensor  # (patches, 1, head_dim) fp32, the first half negated
+    turn: tuple[Tensor, Tensor]  # fp32, of `Attention.tables`
 
 
 class FastVision:
@@ -50,7 +46,10 @@ class FastVision:
         self._temporal = config.temporal_patch_size
         # Both halves of a still frame's patch are the same pixels: their weights are added.
         weight = self._visual.patch_embed.proj.weight
-        self._embed = weight.float().sum(2).flatten(1).to(weight.dtype)
+        still = weight.float().sum(2).to(weight.dtype)  # (hidden, colour, rows, columns)
+        self._of_still = still.flatten(1)
+        self._of_pixels = still.permute(0, 2, 3, 1).flatten(1)  # as a frame has them
+        self._attentions = [attention_of(block.attn) for block in self._visual.blocks]
         self._grids: dict[tuple[int, int], GridConstants] = {}
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
@@ -65,8 +64,8 @@ class FastVision:
         found: list[ImageFeatures] = []
         for part in frames.split(self.group):
             images = resize(part, rows * self.config.patch, columns * self.config.patch)
-            patches = patchify(images, self.config).view(len(part), rows * columns, -1)
-            found += self._group(patches, (rows, columns))
+            patches = still_patches(images, self.config)
+            found += self._group(patches, self._of_pixels, (rows, columns))
         return found
 
     def encode_pixel_values(self, pixel_values: Tensor, grid_thw: Tensor) -> ImageFeatures:
@@ -76,7 +75,9 @@ class FastVision:
         """
         halves = pixel_values.view(len(pixel_values), -1, self._temporal, self.config.patch**2)
         still = bool((halves == halves[:, :, :1]).all())
-        patches = halves[:, :, 0].flatten(1) if still else pixel_values
+        patches, weight = pixel_values, self._visual.patch_embed.proj.weight.flatten(1)
+        if still:
+            patches, weight = halves[:, :, 0].flatten(1), self._of_still
         grids = [(int(rows), int(columns)) for _, rows, columns in grid_thw.tolist()]
         found: list[ImageFeatures] = []
         start = first = 0
@@ -88,7 +89,7 @@ class FastVision:
                 count += 1
             size = grids[first][0] * grids[first][1]
             end = start + count * size
-            found += self._group(patches[start:end].view(count, size, -1), grids[first])
+            found += self._group(patches[start:end].view(count, size, -1), weight, grids[first])
             first, start = first + count, end
         return joined(found)
 
@@ -98,30 +99,28 @@ class FastVision:
             self._grids[grid] = self._constants(*grid)
         return self._grids[grid]
 
-    def _group(self, patches: Tensor, grid: tuple[int, int]) -> list[ImageFeatures]:
-        """Up to `group` images (N, P, 768 or 1536) fp32 of one grid."""
+    def _group(self, patches: Tensor, weight: Tensor, grid: tuple[int, int]) -> list[ImageFeatures]:
+        """Up to `group` images (N, P, in) fp32 of one grid; `weight` (hidden, in) embeds them."""
         count = len(patches)
         if count < self.group:
             blank = patches.new_zeros((self.group - count, *patches.shape[1:]))
             patches = torch.cat((patches, blank))
-        embeddings, deepstack = self._forward(patches, self.constants(grid))
+        embeddings, deepstack = self._forward(patches, weight, self.constants(grid))
         return [ImageFeatures(embeddings[i], [layer[i] for layer in deepstack])
                 for i in range(count)]  # fmt: skip
 
-    def _forward(self, patches: Tensor, constants: GridConstants) -> tuple[Tensor, list[Tensor]]:
-        """Images (N, P, 768 or 1536) to features (N, P / 4, out), and such a deepstack layer."""
+    def _forward(
+        self, patches: Tensor, weight: Tensor, constants: GridConstants
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Images (N, P, in) to features (N, P / 4, out), and such a deepstack layer."""
         visual: Any = self._visual
-        bias = visual.patch_embed.proj.bias
-        weight = self._embed
-        if patches.shape[-1] != weight.shape[1]:
-            weight = visual.patch_embed.proj.weight.flatten(1)
-        x = functional.linear(patches.to(weight.dtype), weight, bias)
+        x = functional.linear(patches.to(weight.dtype), weight, visual.patch_embed.proj.bias)
         x = x + constants.embedding.to(x.dtype)
         count, length, width = x.shape
         deepstack = []
-        for i, block in enumerate(visual.blocks):
-            x = x + self._attention(block.attn, block.norm1(x), constants)
-            x = x + block.mlp(block.norm2(x))
+        for i, (block, attention) in enumerate(zip(visual.blocks, self._attentions)):
+            x = attention(block.norm1(x), *constants.turn).add_(x)
+            x = block.mlp(block.norm2(x)).add_(x)
             if i in visual.deepstack_visual_indexes:
                 merger = visual.deepstack_merger_list[visual.deepstack_visual_indexes.index(i)]
                 deepstack.append(
@@ -129,24 +128,6 @@ class FastVision:
                 )
         merged = visual.merger(x.view(-1, width))
         return merged.view(count, -1, merged.shape[-1]), deepstack
-
-    @staticmethod
-    def _attention(attention: Any, x: Tensor, constants: GridConstants) -> Tensor:
-        count, length, _ = x.shape
-        heads = attention.num_heads
-        q, k, v = attention.qkv(x).view(count, length, 3, heads, -1).unbind(2)
-        q, k = (
-            rotate(wide, constants.cos, constants.sin).to(v.dtype)
-            for wide in (q.float(), k.float())
-        )
-        q, k, v = (one.transpose(1, 2) for one in (q, k, v))
-        width = v.shape[-1]
-        if width < NARROW and v.device.type == "cpu":
-            q, k, v = (functional.pad(one, (0, NARROW - width)) for one in (q, k, v))
-        seen = functional.scaled_dot_product_attention(q, k, v, scale=attention.scaling)
-        seen = seen[..., :width]
-        result: Tensor = attention.proj(seen.transpose(1, 2).reshape(count, length, -1))
-        return result
 
     def _constants(self, rows: int, columns: int) -> GridConstants:
         visual, merge = self._visual, self.config.merge
@@ -170,9 +151,9 @@ class FastVision:
         embedding = sum(table[y * side + x] * weight[:, None] for y, x, weight in pieces)
         frequencies = visual.rotary_pos_emb.inv_freq.to(device).float()
         angles = torch.cat((row[:, None] * frequencies, column[:, None] * frequencies), dim=-1)
-        angles = torch.cat((angles, angles), dim=-1)[:, None]
+        angles = torch.cat((angles, angles), dim=-1)
         assert isinstance(embedding, Tensor)
-        return GridConstants(embedding, angles.cos(), signed(angles.sin()))
+        return GridConstants(embedding, self._attentions[0].tables(angles))
 
 
 def joined(frames: list[ImageFeatures]) -> ImageFeatures:
