@@ -76,13 +76,12 @@ class FastExpert:
     def __init__(self, model: AlpamayoModel) -> None:
         self._model = model
         self._expert = cast(Any, model.expert)
-        self._projection: Any = model.action_in_proj
+        self._projection = cast(Any, model.action_in_proj)
         self._layers = [TextLayer(layer) for layer in self._expert.layers]
         self._norm = Norm.of(self._expert.norm)
-        trunk: Any = self._projection.encoder.trunk
         self._trunk = [
             Norm(module.weight, NORM_EPS) if isinstance(module, RMSNorm) else module
-            for module in trunk[1:]
+            for module in self._projection.encoder.trunk[1:]
         ]
         self._frequencies = torch.stack([one.freqs[0] for one in self._projection.sinus])
         self._scale = float(self._expert.layers[0].self_attn.scaling)
