@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from alpamayo_ros.vla.fast.rotary import rotate, signed
 
-# Heads of fewer columns take a CPU longer than heads of so many that end in zeros.
-NARROW = 16
+NARROW = 16  # columns of a head, below which a CPU multiplies sooner than it swaps halves
 
 
 class Attention:
@@ -27,58 +26,53 @@ class Attention:
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x (N, P, hidden) of N images to the same."""
-        count, length, _ = x.shape
-        qkv = self._attention.qkv(x).view(count, length, 3 * self._heads, -1)
+        qkv = self._attention.qkv(x).unflatten(2, (3 * self._heads, -1))
         # Turned in fp32, as the reference does.
         turned = rotate(qkv[:, :, : 2 * self._heads].float(), cos, sin).to(qkv.dtype)
-        parts = (*turned.chunk(2, dim=2), qkv[:, :, 2 * self._heads :])
-        q, k, v = (part.transpose(1, 2) for part in parts)
+        q, k = turned.chunk(2, dim=2)
+        return self._seen(q, k, qkv[:, :, 2 * self._heads :])
+
+    def _seen(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Of queries, keys and values (N, P, heads, d): (N, P, hidden)."""
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         seen = functional.scaled_dot_product_attention(q, k, v, scale=self._attention.scaling)
-        result: Tensor = self._attention.proj(seen.transpose(1, 2).reshape(count, length, -1))
+        result: Tensor = self._attention.proj(seen.transpose(1, 2).flatten(2))
         return result
 
 
 class NarrowAttention(Attention):
-    """On weights whose heads end in zeros. Queries and keys come out of the projection a second
-    time with their halves swapped: a CPU swaps pieces of a few numbers more slowly."""
+    """On a projection from which queries and keys come a second time, with their halves swapped."""
 
     def __init__(self, attention: Any) -> None:
         super().__init__(attention)
-        heads, qkv, proj = self._heads, attention.qkv, attention.proj
-        width = qkv.out_features // (3 * heads)
-        more = NARROW - width
+        qkv = attention.qkv
         with torch.inference_mode(False), torch.no_grad():
-            rows = torch.cat((qkv.weight, qkv.bias[:, None]), dim=1).view(3, heads, width, -1)
-            rows = torch.cat((rows[:2], rows[:2].roll(width // 2, 2), rows[2:]))
-            rows = functional.pad(rows, (0, 0, 0, more)).flatten(0, 2)
+            rows = torch.cat((qkv.weight, qkv.bias[:, None]), dim=1)
+            rows = rows.view(3, self._heads, -1, rows.shape[1])
+            swapped = rows[:2].roll(rows.shape[2] // 2, 2)
+            rows = torch.cat((rows[:2], swapped, rows[2:])).flatten(0, 2)
             self._weight, self._bias = rows[:, :-1].contiguous(), rows[:, -1].contiguous()
-            columns = proj.weight.unflatten(1, (heads, width))
-            self._out = functional.pad(columns, (0, more)).flatten(1)
 
     def tables(self, angles: Tensor) -> tuple[Tensor, Tensor]:
-        """A column of zeros' angle is of no account."""
-        padded = functional.pad(angles, (0, NARROW - angles.shape[1]))
-        sin = functional.pad(signed(angles.sin()), (0, NARROW - angles.shape[1]))
-        return padded.cos().repeat(1, 2 * self._heads), sin.repeat(1, 2 * self._heads)
+        """Once for every head of queries and keys."""
+        cos, sin = angles.cos(), signed(angles.sin())
+        return cos.repeat(1, 2 * self._heads), sin.repeat(1, 2 * self._heads)
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """x (N, P, hidden) of N images to the same."""
-        count, length, _ = x.shape
+        both = cos.shape[1]
         made = functional.linear(x, self._weight, self._bias)
-        straight, swapped, v = made.split((cos.shape[1], cos.shape[1], cos.shape[1] // 2), dim=2)
-        turned = (straight * cos).addcmul_(swapped, sin)
-        parts = (*turned.chunk(2, dim=2), v)
-        q, k, v = (part.unflatten(2, (self._heads, NARROW)).transpose(1, 2) for part in parts)
-        seen = functional.scaled_dot_product_attention(q, k, v, scale=self._attention.scaling)
-        seen = seen.transpose(1, 2).reshape(count, length, -1)
-        return functional.linear(seen, self._out, self._attention.proj.bias)
+        straight, swapped, v = made.split((both, both, both // 2), dim=2)
+        q, k = (straight * cos).addcmul_(swapped, sin).chunk(2, dim=2)
+        q, k, v = (part.unflatten(2, (self._heads, -1)) for part in (q, k, v))
+        return self._seen(q, k, v)
 
 
 def attention_of(attention: Any) -> Attention:
-    """What suits the block's heads and device; quantised layers keep their codes."""
-    layers = attention.qkv, attention.proj
-    plain = all(type(one) is nn.Linear and one.weight.dtype == torch.float32 for one in layers)
-    narrow = attention.qkv.out_features // (3 * int(attention.num_heads)) < NARROW
-    if plain and narrow and attention.qkv.weight.device.type == "cpu":
+    """What suits the block's heads and device; a quantised layer keeps its codes."""
+    qkv = attention.qkv
+    plain = type(qkv) is nn.Linear and qkv.weight.dtype == torch.float32
+    narrow = qkv.out_features // (3 * int(attention.num_heads)) < NARROW
+    if plain and narrow and qkv.weight.device.type == "cpu":
         return NarrowAttention(attention)
     return Attention(attention)
