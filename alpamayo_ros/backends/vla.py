@@ -180,6 +180,7 @@ class VlaBackend(PlannerBackend):
         prepared_ms = (time.perf_counter() - started) * 1e3
         seed = self._seed(sample)
         if fast is not None:
+            self._unsaid = None  # what was read for an older plan's words is let go of
             planned = fast.plan(
                 prompt, *history, options, seed, window=sample,
                 reasoning=self.options.reasoning, force_start=self.options.force_start,
@@ -308,7 +309,7 @@ class VlaBackend(PlannerBackend):
                 with clock.stage("reasoning"):
                     next(steps)
             except StopIteration as end:
-                row = end.value[0, fork.shared.length :]
+                row = end.value[0, fork.prompt.input_ids.shape[1] :]
                 break
             yield
         return LateReasoning(t0_ns, self._stated(row), self.manifest.name, clock.stage_ms)

@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", choices=RUNTIMES, action="append", help="default: fast")
     parser.add_argument("--samples", type=int, default=1, metavar="N")
     parser.add_argument("--cameras", type=int, default=4, metavar="N")
-    parser.add_argument("--tokens", type=int, default=256, metavar="N", help="of reasoning at most")
+    parser.add_argument("--tokens", type=int, default=256, metavar="N",
+                        help="of reasoning at most")  # fmt: skip
+    parser.add_argument("--reasoning", choices=("before", "after", "off"), default="before",
+                        help="after: the last plan's prompt is held, too")  # fmt: skip
+    parser.add_argument("--guidance", action="store_true", help="by navigation text")
+    parser.add_argument("--approximate-streaming", action="store_true")
     parser.add_argument("--device", action="append", metavar="NAME",
                         help="devices whose name contains NAME (default: all)")  # fmt: skip
     parser.add_argument("--memory", type=float, metavar="GIB", help="another device, free GiB")
@@ -67,13 +72,22 @@ def run(args: argparse.Namespace) -> int:
         model = Model(f"Alpamayo {args.version} {args.size}", config, backbone_shape(args.size))
     changed = changes(args.parts)
     choices = {name: replace(choice(name), **changed) for name in args.weights.split(",")}
-    loads = [Load(runtime, args.samples, args.tokens, args.cameras)
-             for runtime in args.runtime or ["fast"]]  # fmt: skip
+    runtimes = args.runtime or ["fast"]
+    if "eager" in runtimes and (args.reasoning == "after" or args.approximate_streaming):
+        raise UserError("--reasoning after and --approximate-streaming are of --runtime fast alone")
+    tokens = 0 if args.reasoning == "off" else args.tokens
+    loads = [
+        Load(
+            runtime, args.samples, tokens, args.cameras, reasoning=args.reasoning,
+            guidance=args.guidance, streaming=args.approximate_streaming,
+        )
+        for runtime in runtimes
+    ]  # fmt: skip
     found = verdicts(model, choices, loads, _devices(args))
     write_json(args.json, report.as_json(model, found))
     if str(args.json) != "-":
         print(f"{model.name}, {args.cameras} cameras, {args.samples} samples, at most "
-              f"{args.tokens} tokens of reasoning\n")  # fmt: skip
+              f"{tokens} tokens of reasoning\n")  # fmt: skip
         print("\n\n".join((report.by_part(found), report.by_device(found), report.prices(found))))
     return 0 if any(one.fits for one in found) else 1
 

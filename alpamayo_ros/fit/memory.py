@@ -22,6 +22,7 @@ MARGIN = 0.05  # of what a plan needs, for gaps between blocks
 # here. Of quantised weights alone: in bfloat16 the release is said to plan on cards of 24 GB.
 QUANTISED_BYTES = int(1.27 * GIB)
 TEXT_TOKENS = 206  # of a 1.5 prompt, but for its images: 3086 - 16 * 180
+TAIL_TOKENS = 100  # behind its history: with navigation text; `fast` holds them for every sample
 DECODED_WEIGHTS = 2**25  # of a quantised matrix at once, see quant.linear
 _FP32, _WIDE = 4, 2
 
@@ -35,6 +36,9 @@ class Load:
     new_tokens: int = 256
     cameras: int = 4
     image_tokens: int = 180  # of a frame of 576 x 320
+    reasoning: str = "before"
+    guidance: bool = False
+    streaming: bool = False
 
     @property
     def prompt_tokens(self) -> int:
@@ -50,10 +54,8 @@ def plan_bytes(
     fast, n, length = load.runtime == "fast", load.samples, load.prompt_tokens
     hidden, inner = text["hidden_size"], text["intermediate_size"]
     place = 2 * text["num_hidden_layers"] * text["num_key_value_heads"] * text["head_dim"] * _WIDE
-    own = n * (load.new_tokens + N_WAYPOINTS)
-    # eager repeats the prompt for every sample, and grows by copying: one layer exists twice. fast
-    # holds it as it was read and where its graphs look for it.
-    cache = place * ((2 * length + own) if fast else (n * length + own))
+    cache = place * (_fast_places(load) if fast else _eager_places(load))
+    # eager's grows by copying: one layer exists twice.
     copied = 0 if fast else cache // text["num_hidden_layers"]
     frames = load.cameras * N_FRAMES
     layers = 1 + len(vision["deepstack_visual_indexes"])
@@ -76,3 +78,19 @@ def plan_bytes(
         "widest stage": max(encoder, prefill, repeated, logits) + decoded,
         "CUDA": CONTEXT_BYTES,
     }
+
+
+def _eager_places(load: Load) -> int:
+    """Places of keys and values: a prompt and what is behind it for every sample, and as much
+    without its navigation text where guidance compares."""
+    each = load.prompt_tokens + load.new_tokens + N_WAYPOINTS
+    return load.samples * each * (2 if load.guidance else 1)
+
+
+def _fast_places(load: Load) -> int:
+    """A prompt stands as it was read and where graphs look: the plan's, and late reasoning's.
+    Streaming keeps the last one that was read."""
+    behind = TAIL_TOKENS + load.new_tokens + N_WAYPOINTS
+    own = load.samples * behind * (2 if load.guidance else 1)
+    prompts, late = 2, load.reasoning == "after"
+    return (prompts + late + load.streaming) * load.prompt_tokens + own + late * behind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from vla import small_model as small
 
+from alpamayo_ros.errors import ModelError
 from alpamayo_ros.vla import generation, inference
 from alpamayo_ros.vla.fast.captured import CapturedPlan
 from alpamayo_ros.vla.fast.captured_flow import CapturedFlow
@@ -143,16 +145,22 @@ def test_equal_to_eager(monkeypatch: pytest.MonkeyPatch, n: int, reasoning: str)
 
 
 def test_reasoning_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has buffers of its own: plans between its tokens change nothing."""
+    """It has buffers of its own: plans between its tokens change nothing, and the prompt as it was
+    read, 0.42 GiB of the 10B model, is let go of."""
     checked(monkeypatch)
     model, history = small.model("1.5"), small.history()
     runtime = FastRuntime(model)
     prompts = [small.prompt("1.5", [small.row("1.5", 2, seed=seed)], [2]) for seed in range(2)]
     with opened(runtime):
         runtime.plan(prompts[0], *history, OPTIONS, seed=3, reasoning="after")
-        assert runtime.fork is not None
+        assert runtime.fork is not None and runtime.fork.shared is not None
+        read = weakref.ref(runtime.fork.shared.layers[0][0])
         steps = runtime.reason_steps(runtime.fork)
+        assert read() is not None
         next(steps)
+        assert read() is None
+        with pytest.raises(ModelError, match="begun before"):
+            next(runtime.reason_steps(runtime.fork))
     runtime.plan(prompts[1], *history, OPTIONS, seed=4, reasoning="after")
     eager = inference.plan(model, prompts[0], *history, OPTIONS, seed=3)
     assert torch.equal(generation.finish(steps), eager.sequences)

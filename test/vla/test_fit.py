@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -91,6 +92,22 @@ def test_fewer_bits_more_samples() -> None:
     assert most_samples(FULL, choice("bfloat16"), Load("fast"), by_name["H200 141 GB"]) > 16
 
 
+def test_what_options_hold() -> None:
+    """Keys and values of the 10B model's prompt, 0.42 GiB, once more where an option keeps them; of
+    `fast` guidance has the places behind it twice, of `eager` all."""
+
+    def held(runtime: str = "fast", **options: Any) -> float:
+        plan = need(FULL, choice("nf4"), Load(runtime, 1, **options)).plan
+        return plan["keys and values"] / GIB
+
+    prompt = 3086 * 36 * 2 * 8 * 128 * 2 / GIB
+    assert prompt == pytest.approx(0.42, abs=0.005)
+    assert held(streaming=True) - held() == pytest.approx(prompt)
+    assert prompt < held(reasoning="after") - held() < 1.2 * prompt
+    assert 0 < held(guidance=True) - held() < 0.2 * prompt
+    assert held("eager", guidance=True) == pytest.approx(2 * held("eager"))
+
+
 def test_the_boundary() -> None:
     """As many samples as found fit, and one more does not."""
     device = next(one for one in DEVICES if one.name == "RTX 3090")
@@ -137,3 +154,6 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fit", "--weights", "bfloat16", "--memory", "8"]) == 1
     assert cli.main(["fit", "--device", "Cray"]) == 2
     assert "or give --memory GIB" in capsys.readouterr().err
+    assert cli.main(["fit", "--runtime", "eager", "--reasoning", "after"]) == 2
+    assert "of --runtime fast alone" in capsys.readouterr().err
+    assert cli.main(["fit", "--reasoning", "after", "--guidance", "--approximate-streaming"]) == 0

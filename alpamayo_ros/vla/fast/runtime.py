@@ -36,15 +36,22 @@ from alpamayo_ros.vla.vision_input import VisionInput
 REASONING = ("before", "after", "off")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fork:
     """A prompt as it was read for a trajectory without reasoning: the reasoning goes on from it."""
 
     prompt: Prompt
     division: Division | None
-    shared: Shared
+    shared: Shared | None  # None: taken
     options: PlanningOptions
     seed: int | None
+
+    def take(self) -> Shared:
+        """What was read, once: a graph's buffers take its place, and it is half a gigabyte."""
+        shared, self.shared = self.shared, None
+        if shared is None:
+            raise ModelError("the reasoning to this plan was begun before")
+        return shared
 
 
 class FastRuntime:
@@ -213,13 +220,14 @@ class FastRuntime:
         The tokens are those that "before" would have drawn for a single sample with the same seed.
         The precision is entered anew in every step: a plan may be made between two.
         """
-        options, shared = fork.options, fork.shared
+        options, shared = fork.options, fork.take()
         rows, room = len(fork.prompt.input_ids), options.max_new_tokens + 1
         with inference.inference_precision(self.model):
             self.language.table.reserve(shared.length + int(shared.rope_delta.max()) + room + 1)
             captured = self._captured(fork.division, shared, room, 1, 0, None)
             decode = captured.decode if captured else None
             own = captured.own if captured else Own(shared, rows, room, in_place=False)
+            del shared
         steps = self.reasoner.steps(
             fork.prompt, own, options.tokens, options.max_new_tokens,
             inference.seeded(fork.seed, self.model.device), decode=decode,
