@@ -7,7 +7,7 @@ they return. Indexing asks such a build for the device, and is put in other word
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -15,8 +15,9 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from alpamayo_ros.vla.fast import layers
 
 CUDA = torch.device("cuda", 0)
 # Operators that start nothing on a device.
@@ -56,11 +57,17 @@ def shapes_on_cuda() -> Iterator[None]:
         mock.patch.object(Tensor, "__invert__", _not),
         mock.patch.object(Tensor, "copy_", _copy),
         mock.patch.object(Tensor, "contiguous", _contiguous),
-        mock.patch.object(functional, "rms_norm", _rms_norm),
+        mock.patch.object(layers, "fused_rms_norm", _rms_norm),
         FakeTensorMode(),
         torch.no_grad(),
     ):
-        yield
+        # As `inference_precision` has it; torch.autocast asks whether there is a device.
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        torch.set_autocast_enabled("cuda", True)
+        try:
+            yield
+        finally:
+            torch.set_autocast_enabled("cuda", False)
 
 
 def without_numbers(model: nn.Module) -> None:
@@ -116,9 +123,8 @@ def _contiguous(tensor: Tensor) -> Tensor:
     return copied
 
 
-def _rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None, epsilon: float) -> Tensor:
-    """One kernel in a build with CUDA; others put it together from several."""
-    assert weight is None and tuple(shape) == (x.shape[-1],)
+def _rms_norm(x: Tensor, epsilon: float) -> Tensor:
+    """One kernel behind a copy; a build without CUDA puts it together from several."""
     normed: Tensor = torch.ops.aten.neg.default(_contiguous(x))
     return normed
 

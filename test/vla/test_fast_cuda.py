@@ -26,8 +26,9 @@ STEM, TAIL, NEW, STEPS = 2900, 37, 21, 3
 LAYERS = 3
 # Kernels of a layer: 3 norms of 2, one behind a copy; 3 that turn queries and keys, 4 products, 2
 # that keep keys and values, 2 of attention and 4 that put it together, 2 of the gate; 2 copies that
-# put samples side by side. Another branch has its own of all that comes with keys.
-A_LAYER, A_BRANCH = 26, 10
+# put samples side by side. Another branch has its own of all that comes with keys. The expert's
+# states are fp32, to which 2 products are added behind themselves.
+A_LAYER, A_BRANCH, IN_FP32 = 26, 11, 2
 # Of a token its mask, its embedding and the last norm; of a step the embedding and Euler's sum.
 A_TOKEN, A_STEP = 8, 22
 
@@ -111,7 +112,7 @@ def test_a_flow(on_cuda: AlpamayoModel, samples: int, guidance: float | None) ->
     assert (found.shape, found.dtype) == (noise.shape, torch.float32)
     with Launched() as launched:
         made._flows[guidance]._once()
-    layer = A_LAYER + A_BRANCH * (len(views) - 1)
+    layer = A_LAYER + IN_FP32 + A_BRANCH * (len(views) - 1)
     assert sum(launched.counts.values()) <= STEPS * (layer * LAYERS + A_STEP), launched.counts
 
 

@@ -81,3 +81,10 @@ def test_most_nuclei_need_no_sort() -> None:
         made[0, :400] += torch.linspace(12.0, 0.0, 400)
         decided += not decode.nucleus(made, TokenSampling(0.6, 0.98))[1]
     assert decided >= 15
+
+
+def test_what_is_not_a_number() -> None:
+    """Logits of NaN draw some token: an index out of range would end a CUDA process."""
+    for columns in (300, decode.SMALL + 1):
+        found, _ = nucleus(torch.full((2, columns), float("nan")), TokenSampling(0.6, 0.98))
+        assert bool((found.tokens < columns).all())

@@ -32,8 +32,12 @@ class Shared:
 def buffers(layers: int, shape: tuple[int, int, int, int], dtype: torch.dtype,
             device: torch.device) -> list[Pair]:  # fmt: skip
     """Uninitialised keys and values (B, kv heads, places, d) a layer."""
-    return [(torch.empty(shape, dtype=dtype, device=device),
-             torch.empty(shape, dtype=dtype, device=device)) for _ in range(layers)]  # fmt: skip
+    return _pairs(torch.empty(layers, 2, *shape, dtype=dtype, device=device))
+
+
+def _pairs(memory: Tensor) -> list[Pair]:
+    """Of (layers, 2, B, kv heads, places, d)."""
+    return [(keys, values) for keys, values in map(Tensor.unbind, memory.unbind())]
 
 
 @dataclass(slots=True)
@@ -52,6 +56,7 @@ class Own:
     tail: int = 0  # of these, the prompt's last tokens
     _layers: list[Pair] = field(init=False, repr=False)
     _whole: bool = field(init=False)
+    _memory: Tensor | None = field(init=False, default=None, repr=False)  # of all layers
 
     def __post_init__(self) -> None:
         keys = self.shared.layers[0][0]
@@ -63,16 +68,12 @@ class Own:
             start = self.shared.length
             self._layers = [(k[:, :, start:], v[:, :, start:]) for k, v in self.shared.layers]
         else:
-            self._layers = buffers(
-                len(self.shared.layers),
-                (self.count, heads, self.room, width),
-                keys.dtype,
-                keys.device,
-            )
-            for pair in self._layers:
-                for tensor in pair:
-                    # A dropped sample's places are masked and never written: 0 * NaN is NaN.
-                    tensor.zero_()
+            # Places are masked before they are written: 0 * NaN is NaN.
+            self._memory = torch.zeros(
+                len(self.shared.layers), 2, self.count, heads, self.room, width,
+                dtype=keys.dtype, device=keys.device,
+            )  # fmt: skip
+            self._layers = _pairs(self._memory)
 
     @property
     def prompt_length(self) -> int:
@@ -83,6 +84,12 @@ class Own:
     def dtype(self) -> torch.dtype:
         """Of keys and values."""
         return self.shared.layers[0][0].dtype
+
+    def clear(self) -> None:
+        """Zeros in places of its own, as they were made: one plan's NaN is in no other."""
+        self.length = self.tail = 0
+        if self._memory is not None:
+            self._memory.zero_()
 
     def pair(self, layer: int, end: int) -> Pair:
         """(N, kv heads, end, d) each."""
@@ -96,7 +103,10 @@ class Own:
         """
         end = start + k.shape[2]
         if end > self.room:
-            raise ModelError(f"{end} tokens behind the prompt; room was made for {self.room}")
+            raise ModelError(
+                f"{end - self.tail} tokens behind the prompt; room was made for "
+                f"{self.room - self.tail}"
+            )
         keys, values = self._layers[layer]
         if rows is None:
             keys[:, :, start:end] = k

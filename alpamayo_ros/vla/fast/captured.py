@@ -79,14 +79,15 @@ class CapturedPlan:
     def load(self, read: Shared) -> Own:
         """Take over a prompt just read, with a stem of the shape's length."""
         stem, own = self._shape.stem, self.own
+        own.clear()
         for layer, (held, new) in enumerate(zip(own.shared.layers, read.layers)):
             overwrite(held, [tensor[:, :, :stem] for tensor in new])
             keys, values = (tensor[:, :, stem : read.length] for tensor in new)
             own.write(layer, keys, values, 0, None)
-        # What earlier plans left behind the tail is finite, and masked until overwritten.
         own.shared = replace(read, layers=own.shared.layers, length=stem)
         own.tail = own.length = read.length - stem
         if self.unguided is not None:
+            self.unguided.clear()
             self.unguided.shared = own.shared
         return own
 
@@ -145,8 +146,9 @@ class Captures:
             return plan
         if self._plans:
             self.missed += 1
-            if shape not in self._told:
-                self._told.add(shape)
+            kind = replace(shape, room=0)  # which is another for every length of a long text
+            if kind not in self._told:
+                self._told.add(kind)
                 LOGGER.warning("no graph was captured at configure for %s: it runs without", shape)
         return None
 

@@ -93,7 +93,8 @@ def _among_likeliest(logits: Tensor, top_p: float) -> tuple[Nucleus, Tensor]:
     if count < logits.shape[1]:
         undecided = undecided | (mass.sum(dim=-1) < top_p + MARGIN).any()
     following = kept.clamp(max=count - 1)
-    equals = (top.gather(1, kept - 1) == top.gather(1, following)) & (kept < count)
+    last = (kept - 1).clamp(min=0)  # of NaN none is kept, and an index is an index
+    equals = (top.gather(1, last) == top.gather(1, following)) & (kept < count)
     probabilities = top.masked_fill(~keep, float("-inf")).softmax(dim=-1)
     return Nucleus(probabilities, columns), (undecided | equals.any())[None]
 

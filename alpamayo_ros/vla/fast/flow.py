@@ -2,7 +2,7 @@
 
 Positions, the time's part of the embedding and masks are made once a plan; 64 places behind each
 sample's tokens are written anew in every step. Guided and unguided samples go through the layers
-together. Nothing in `loop` waits for the device: captured.py makes one CUDA graph of it.
+together. Nothing in `loop` waits for the device: captured_flow.py makes one CUDA graph of it.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from alpamayo_ros.vla.fast.rotary import rotate
 
+HAS_FUSED = hasattr(torch.ops.aten, "_fused_rms_norm")  # from torch 2.8 on
+
 
 class Norm:
     """Qwen3-VL's RMS norm with a weight (..., d): x (..., d) over its root mean square in fp32."""
@@ -30,14 +32,25 @@ class Norm:
         return cls(module.weight, module.variance_epsilon)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x in its own type before the weight, as the reference rounds it."""
-        width = x.shape[-1]
-        if x.device.type == "cuda":  # one kernel there, and the same sums
-            return times(functional.rms_norm(x, (width,), None, self._epsilon), self._weight)
-        wide = x.float()
-        length = torch.linalg.vector_norm(wide, 2, -1, True)
-        scale = torch.addcmul(self._added, length, length, value=1.0 / width).rsqrt_()
-        return times((wide * scale).to(x.dtype), self._weight)
+        """x in its own type before the weight, as the reference rounds it, and behind it in the
+        weight's: a matrix would make that of it."""
+        if x.device.type == "cuda" and HAS_FUSED:
+            normed = fused_rms_norm(x, self._epsilon)
+        else:
+            wide = x.float()
+            length = torch.linalg.vector_norm(wide, 2, -1, True)
+            scale = torch.addcmul(self._added, length, length, value=1.0 / x.shape[-1]).rsqrt_()
+            normed = (wide * scale).to(x.dtype)
+        if normed.dtype == self._weight.dtype:
+            return normed.mul_(self._weight)
+        made = torch.empty_like(normed, dtype=self._weight.dtype)
+        return torch.mul(normed, self._weight, out=made)
+
+
+def fused_rms_norm(x: Tensor, epsilon: float) -> Tensor:
+    """One kernel in a build with CUDA. Not by `functional.rms_norm`, which autocast makes fp32."""
+    normed: Tensor = torch.ops.aten._fused_rms_norm(x, [x.shape[-1]], None, epsilon)[0]
+    return normed
 
 
 # What was just made is changed in place: fresh memory of a prompt's size costs a CPU more than the
@@ -48,14 +61,14 @@ def times(fresh: Tensor, x: Tensor) -> Tensor:
 
 
 def plus_linear(fresh: Tensor, linear: nn.Module, x: Tensor) -> Tensor:
-    """`fresh` (B, T, out) + linear(x) of x (B, T, in), in `fresh`: the product is added as it is
-    made. A quantised layer's is made first."""
+    """`fresh` (B, T, out) + linear(x) of x (B, T, in). Written over `fresh` where types allow: of
+    equal ones the product is added as it is made."""
     if type(linear) is nn.Linear and linear.bias is None and fresh.dtype == x.dtype:
         rows = fresh.view(-1, fresh.shape[-1])
         rows.addmm_(x.reshape(-1, x.shape[-1]), linear.weight.t())
         return fresh
     product: Tensor = linear(x)
-    return product.add_(fresh) if product.dtype == fresh.dtype else product + fresh
+    return product.add_(fresh) if product.dtype == fresh.dtype else fresh.add_(product)
 
 
 class TextLayer:
@@ -104,7 +117,7 @@ class TextLayer:
     def finish(self, x: Tensor, seen: Tensor) -> Tensor:
         """States (B, T, width) behind the layer, of those before it and what its heads saw.
 
-        They take the place of `x`.
+        `x` may be overwritten.
         """
         joined = seen.transpose(1, 2).reshape(len(x), x.shape[1], -1)
         x = plus_linear(x, self._out, joined)

@@ -7,11 +7,18 @@ none was at hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 WARM_UPS = 3  # before a capture: libraries choose kernels and make workspaces then
+
+
+@cache
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures of a device: libraries keep a workspace for each stream."""
+    return torch.cuda.Stream(device)
 
 
 class Replayed:
@@ -23,14 +30,15 @@ class Replayed:
         self._graph: torch.cuda.CUDAGraph | None = None
         if device.type != "cuda":
             return
-        aside = torch.cuda.Stream(device)
+        # Its own stream, on the model's device: torch would make one on the current device.
+        aside = _aside(device)
         aside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(aside):
             for _ in range(WARM_UPS):
                 function()
         torch.cuda.current_stream(device).wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        with torch.cuda.device(device), torch.cuda.graph(self._graph, stream=aside):
             self._result = function()
 
     def __call__(self) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alpamayo_ros.vla.fast.vision_attention import attention_of
+from alpamayo_ros.vla.fast.vision_attention import attentions
 from alpamayo_ros.vla.generation import ImageFeatures
 from alpamayo_ros.vla.model import AlpamayoModel
 from alpamayo_ros.vla.vision_input import VisionConfig, resize, smart_resize, still_patches
@@ -28,7 +28,7 @@ class GridConstants:
 
 
 class FastVision:
-    """Frames to features. The model's parameters are read, but for the folded patch embedding.
+    """Frames to features, by the model's parameters as they were when it was made.
 
     `group` images go through in one call, the last group filled up with zeros: as every call has
     one shape, a frame's features do not depend on which frames are encoded with it. On a CPU one at
@@ -49,7 +49,7 @@ class FastVision:
         still = weight.float().sum(2).to(weight.dtype)  # (hidden, colour, rows, columns)
         self._of_still = still.flatten(1)
         self._of_pixels = still.permute(0, 2, 3, 1).flatten(1)  # as a frame has them
-        self._attentions = [attention_of(block.attn) for block in self._visual.blocks]
+        self._attentions = attentions(self._visual.blocks)
         self._grids: dict[tuple[int, int], GridConstants] = {}
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:

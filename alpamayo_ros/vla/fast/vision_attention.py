@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -68,11 +69,15 @@ class NarrowAttention(Attention):
         return self._seen(q, k, v)
 
 
-def attention_of(attention: Any) -> Attention:
-    """What suits the block's heads and device; a quantised layer keeps its codes."""
+def attentions(blocks: Sequence[Any]) -> list[Attention]:
+    """Of every block, all of the kind that suits heads, device and layers: they share tables."""
+    kind = NarrowAttention if all(_is_narrow(block.attn) for block in blocks) else Attention
+    return [kind(block.attn) for block in blocks]
+
+
+def _is_narrow(attention: Any) -> bool:
     qkv = attention.qkv
-    plain = type(qkv) is nn.Linear and qkv.weight.dtype == torch.float32
+    if type(qkv) is not nn.Linear or qkv.weight.dtype != torch.float32:  # a code is no matrix
+        return False
     narrow = qkv.out_features // (3 * int(attention.num_heads)) < NARROW
-    if plain and narrow and qkv.weight.device.type == "cpu":
-        return NarrowAttention(attention)
-    return Attention(attention)
+    return narrow and qkv.weight.device.type == "cpu"
