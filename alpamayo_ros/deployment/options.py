@@ -85,11 +85,17 @@ class StudentOptions:
             self._check_suffix(name, path, manifest)
 
     def _check_device(self, manifest: Manifest) -> None:
-        """ONNX Runtime would ignore it, and plan on the CPU where a GPU was asked for."""
+        """ONNX Runtime would ignore it, and plan on the CPU where a GPU was asked for; TensorRT
+        would, on the first GPU."""
         if self.runtime == "onnxruntime" and self.device != "cpu":
             raise ModelError(
                 f"{manifest.path}: option device is {self.device!r}, which is for runtime torch; "
                 "onnxruntime runs where option provider says: set device=cpu and provider=cuda"
+            )
+        if self.runtime == "tensorrt" and self.device not in ("cpu", "cuda", "cuda:0"):
+            raise ModelError(
+                f"{manifest.path}: option device is {self.device!r}, and tensorrt runs on the "
+                "first GPU that the process sees: leave it out, and choose by CUDA_VISIBLE_DEVICES"
             )
 
     def _check_suffix(self, name: str, path: Path, manifest: Manifest) -> None:

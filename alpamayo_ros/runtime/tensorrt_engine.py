@@ -33,7 +33,13 @@ class Engine:
     """One engine with one execution context; not to be called from two threads at once."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
-        """Raises ModelError where the engine is missing, changed, or of another TensorRT or GPU."""
+        """Raises ModelError where the engine is missing, changed, or of another TensorRT or GPU,
+        and for another GPU than the first: TensorRT takes the current one, which is that."""
+        if device.index:
+            raise ModelError(
+                f"option device is {device}, and TensorRT runs on the first GPU that the process "
+                f"sees: set device=cuda and start it with CUDA_VISIBLE_DEVICES={device.index}"
+            )
         if not path.exists():
             raise ModelError(f"engine {path} does not exist; build it with --to tensorrt")
         self.path, self.device = path, device

@@ -274,6 +274,7 @@ def test_two_exports_do_not_mix(manifests: dict[str, Path], tmp_path: Path) -> N
         ({"runtime": "torch"}, "runtime torch needs option weights"),
         ({"runtime": "tensorrt", "provider": "cuda"}, "option provider is onnxruntime's"),
         ({"device": "cuda"}, "device=cpu and provider=cuda"),
+        ({"runtime": "tensorrt", "device": "cuda:1"}, "choose by CUDA_VISIBLE_DEVICES"),
         ({"precision": "int8"}, "option precision is int8, its files are fp32: set precision=fp32"),
         ({"encoder": "nowhere.onnx"}, "nowhere.onnx does not exist"),
         ({"encoder": "a.engine"}, "runtime onnxruntime reads .onnx"),

@@ -225,6 +225,12 @@ def test_an_engine_is_fed_by_pointer(
         engine.run({name: torch.zeros(1) for name in exported.file.shape.inputs()})
 
 
+def test_another_gpu_than_the_first(engine: tensorrt_engine.Engine) -> None:
+    """Refused: it would run on the first one, over the other's addresses."""
+    with pytest.raises(ModelError, match="CUDA_VISIBLE_DEVICES=1"):
+        tensorrt_engine.Engine(engine.path, torch.device("cuda", 1))
+
+
 def test_engines_that_do_not_fit_are_named(engine: tensorrt_engine.Engine) -> None:
     """Changed, of another TensorRT, without its sidecar, and without a GPU."""
     cpu, path = torch.device("cpu"), engine.path
