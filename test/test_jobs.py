@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from alpamayo_ros import cli
 from alpamayo_ros.backends.kinematic import KinematicBackend
 from alpamayo_ros.backends.placement import machines_for, needs_gpu, wants_machine
 from alpamayo_ros.backends.vla import VlaBackend
+from alpamayo_ros.commands import distill
 from alpamayo_ros.errors import UserError
 from alpamayo_ros.jobs import Machines, actors_of
 from alpamayo_ros.manifest import load_manifest
@@ -79,6 +81,18 @@ def test_models_that_want_the_machine_for_themselves() -> None:
         assert wants_machine(_backend(**option)) and needs_gpu(_backend(**option))
     assert machines_for([_backend(), _vla()], 0, "auto") == Machines(1, "auto", 0, 1)
     assert machines_for([_vla(device="cpu")], 3, "auto") == Machines(3, "auto", 3, 0)
+
+
+def test_who_drives_while_labels_are_collected(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A model on a GPU has its actors ask for one; the expert needs none."""
+    made: list[Machines] = []
+    monkeypatch.setattr(distill, "_make", lambda *args: made.append(args[-1]) or 0)
+    for drive in ("expert", "alpamayo_1_5"):
+        arguments = ["--drive", drive, "--out", str(tmp_path / drive), "--ray", "auto"]
+        assert cli.main(["distill", "collect", "--seeds", "1", "--jobs", "2", *arguments]) == 0
+    assert made == [Machines(2, "auto", 2, 0), Machines(2, "auto", 2, 1)]
 
 
 def test_actors_of_a_cluster() -> None:

@@ -112,11 +112,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _collect(args: argparse.Namespace) -> int:
     from alpamayo_ros.backends.placement import machines_for
+    from alpamayo_ros.backends.registry import create_backend
     from alpamayo_ros.commands.world_drive import kinds_of, seeds_of
     from alpamayo_ros.distill.collect import Collection
     from alpamayo_ros.distill.makers import DriveMaker
     from alpamayo_ros.distill.store import LabelStore, Origin
     from alpamayo_ros.types import IMAGE_WIDTH
+    from alpamayo_ros.world.expert import NAME
 
     keep, slash, period = args.keep.partition("/")
     if not (slash and keep.isdecimal() and period.isdecimal() and 0 < int(keep) <= int(period)):
@@ -135,8 +137,9 @@ def _collect(args: argparse.Namespace) -> int:
     seeds = seeds_of(args.seeds)
     # Seed by seed: what is there when a run is cut short has all kinds in it.
     names = [f"{kind}-{seed}" for seed in seeds for kind in kinds_of(args.scenarios)]
+    drivers = [] if args.drive == NAME else [create_backend(args.drive)]  # not loaded
     store, maker = LabelStore(args.out, origin), DriveMaker(collection, args.out)
-    return _make(args, store, maker, names, machines_for([], args.jobs, args.ray))
+    return _make(args, store, maker, names, machines_for(drivers, args.jobs, args.ray))
 
 
 def _label(args: argparse.Namespace) -> int:
