@@ -125,9 +125,13 @@ class _Probe:
         self._spin(ANSWER_S, client.service_is_ready)
         if not client.service_is_ready():
             return None
-        future = client.call_async(request)
-        self._spin(ANSWER_S, future.done)
-        return future.result() if future.done() else None
+        # Twice: a server drops its answer to a reader that it has not found yet.
+        for _ in range(2):
+            future = client.call_async(request)
+            self._spin(ANSWER_S / 2, future.done)
+            if future.done():
+                return future.result()
+        return None
 
     def _parameters(self, names: list[str]) -> dict[str, Any] | None:
         answer = self._call(GetParameters, "get_parameters", GetParameters.Request(names=names))
@@ -159,13 +163,16 @@ class _Probe:
         self._node.create_subscription(
             DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=100)
         )
-        types = self._published()
+
+    def _hear_inputs(self) -> None:
+        """Those whose publishers are known by now."""
+        heard, types = self._seen.heard, self._published()
         for topic, (_, wanted) in self._inputs().items():
             # One process can subscribe to a topic as one type only.
             kind = next((kind for kind in types.get(topic, ()) if kind in wanted), None)
-            if kind is not None:
+            if kind is not None and topic not in heard:
                 self._hear(topic, kind)
-        if CLOCK_TOPIC in types:
+        if CLOCK_TOPIC in types and CLOCK_TOPIC not in heard:
             self._hear(CLOCK_TOPIC, types[CLOCK_TOPIC][0])
 
     def _published(self) -> dict[str, tuple[str, ...]]:
@@ -178,7 +185,10 @@ class _Probe:
         return topics
 
     def _hears_all(self) -> bool:
-        streams = all(heard.arrivals_ns for heard in self._seen.heard.values())
+        self._hear_inputs()
+        heard = self._seen.heard
+        streams = heard.keys() >= self._inputs().keys()
+        streams = streams and all(one.arrivals_ns for one in heard.values())
         return streams and (bool(self._seen.outcomes) or self._seen.state != ACTIVE)
 
     def _hear(self, topic: str, kind: str) -> None:
