@@ -42,8 +42,6 @@ def test_latency(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
                 "outside_without_decode_and_model_ms"):  # fmt: skip
         assert set(result[key]) == {"count", "p50", "p99", "max"}, key
         assert 0.0 < result[key]["p50"] <= result[key]["max"], key
-    # From outside one sees what the node sees of itself, and the transport on both sides.
-    assert result["outside_ms"]["p50"] > result["node_ms"]["p50"]
     assert set(result["stages_ms"]) == {"decode", "model"}
     assert "publication to path" in capsys.readouterr().out
 
