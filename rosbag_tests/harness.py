@@ -11,6 +11,7 @@ the processes' output where it does not.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -299,30 +300,33 @@ class Bench:
             self._clients[service] = self.node.create_client(kind, f"{self.planner}/{service}")
         return self._clients[service]
 
-    def call(self, service: str, kind: Any, request: Any, timeout_s: float = 10.0) -> Any:
-        """Call and wait for the answer."""
+    def call(
+        self,
+        service: str,
+        kind: Any,
+        request: Any,
+        timeout_s: float = 10.0,
+        again_s: float = math.inf,
+    ) -> Any:
+        """Call and wait for the answer; call again where none comes for `again_s`."""
         client = self.client(service, kind)
         self.wait(client.service_is_ready, START_S, f"service {service}")
-        future = client.call_async(request)
-        self.wait(future.done, timeout_s, f"answer of {service}")
-        return future.result()
+        asked: list[tuple[float, Any]] = []
+
+        def answered() -> Any:
+            if not asked or time.monotonic() > asked[-1][0] + again_s:
+                asked.append((time.monotonic(), client.call_async(request)))
+            return next((future for _, future in asked if future.done()), None)
+
+        return self.wait(answered, timeout_s, f"answer of {service}").result()
 
     def state(self, timeout_s: float = 10.0) -> str:
         """The label of the planner's lifecycle state.
 
         Asked again where no answer comes: a server drops one to a reader that it has not found yet.
         """
-        client = self.client("get_state", GetState)
-        self.wait(client.service_is_ready, START_S, "service get_state")
-        asked: list[tuple[float, Any]] = []
-
-        def answered() -> Any:
-            if not asked or time.monotonic() > asked[-1][0] + ASK_AGAIN_S:
-                asked.append((time.monotonic(), client.call_async(GetState.Request())))
-            return next((future for _, future in asked if future.done()), None)
-
-        answer = self.wait(answered, timeout_s, "answer of get_state")
-        return str(answer.result().current_state.label)
+        answer = self.call("get_state", GetState, GetState.Request(), timeout_s, ASK_AGAIN_S)
+        return str(answer.current_state.label)
 
     def change(self, label: str, timeout_s: float = 10.0) -> bool:
         """Ask for a transition by its id; whether it was done."""

@@ -163,6 +163,7 @@ class _Probe:
         self._node.create_subscription(
             DiagnosticArray, "/diagnostics", self._on_diagnostics, QoSProfile(depth=100)
         )
+        self._hear_inputs()
 
     def _hear_inputs(self) -> None:
         """Those whose publishers are known by now."""
@@ -185,10 +186,10 @@ class _Probe:
         return topics
 
     def _hears_all(self) -> bool:
-        self._hear_inputs()
-        heard = self._seen.heard
-        streams = heard.keys() >= self._inputs().keys()
-        streams = streams and all(one.arrivals_ns for one in heard.values())
+        heard, wanted = self._seen.heard, self._inputs().keys()
+        if not heard.keys() >= wanted:
+            self._hear_inputs()
+        streams = heard.keys() >= wanted and all(one.arrivals_ns for one in heard.values())
         return streams and (bool(self._seen.outcomes) or self._seen.state != ACTIVE)
 
     def _hear(self, topic: str, kind: str) -> None:

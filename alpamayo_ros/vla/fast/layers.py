@@ -61,14 +61,13 @@ def times(fresh: Tensor, x: Tensor) -> Tensor:
 
 
 def plus_linear(fresh: Tensor, linear: nn.Module, x: Tensor) -> Tensor:
-    """`fresh` (B, T, out) + linear(x) of x (B, T, in). Written over `fresh` where types allow: of
-    equal ones the product is added as it is made."""
+    """`fresh` (B, T, out) + linear(x) of x (B, T, in), over `fresh`. Of equal types the product is
+    added as it is made."""
     if type(linear) is nn.Linear and linear.bias is None and fresh.dtype == x.dtype:
         rows = fresh.view(-1, fresh.shape[-1])
         rows.addmm_(x.reshape(-1, x.shape[-1]), linear.weight.t())
         return fresh
-    product: Tensor = linear(x)
-    return product.add_(fresh) if product.dtype == fresh.dtype else fresh.add_(product)
+    return fresh.add_(linear(x))
 
 
 class TextLayer:
@@ -117,7 +116,7 @@ class TextLayer:
     def finish(self, x: Tensor, seen: Tensor) -> Tensor:
         """States (B, T, width) behind the layer, of those before it and what its heads saw.
 
-        `x` may be overwritten.
+        They take the place of `x`.
         """
         joined = seen.transpose(1, 2).reshape(len(x), x.shape[1], -1)
         x = plus_linear(x, self._out, joined)
